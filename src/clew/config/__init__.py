@@ -1,0 +1,49 @@
+"""One configuration story: layers, a typed tree, and where every value came from."""
+
+from clew.config.describe import Described, describe
+from clew.config.dump import config_hash, content_digest, dump
+from clew.config.explain import explain
+from clew.config.hydrate import hydrate
+from clew.config.layers import environment_layer, override_layer
+from clew.config.load import Loaded, load, load_tree, section_of
+from clew.config.merge import merge
+from clew.config.origins import Origins, Resolved, diff
+from clew.config.plugins import Registry
+from clew.config.scalars import to_yaml
+from clew.config.schema import NOT_HASHED, InputPath, PathOrName, Plugin, config
+from clew.config.template import template
+from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
+
+__all__ = [
+    "NOT_HASHED",
+    "Described",
+    "InputPath",
+    "Loaded",
+    "Origin",
+    "Origins",
+    "PathOrName",
+    "Plugin",
+    "Registry",
+    "Resolved",
+    "Tree",
+    "config",
+    "config_hash",
+    "content_digest",
+    "describe",
+    "diff",
+    "dump",
+    "environment_layer",
+    "explain",
+    "hydrate",
+    "leaves",
+    "load",
+    "load_tree",
+    "merge",
+    "override_layer",
+    "plain",
+    "replace_leaves",
+    "section_of",
+    "subtree",
+    "template",
+    "to_yaml",
+]

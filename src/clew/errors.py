@@ -1,0 +1,90 @@
+"""Errors that people read: what is wrong, where, and what to do about it.
+
+Everything that Clew raises for a person derives from :class:`ClewError`. The command line prints it in one or two
+lines and maps it to an exit code; a traceback is shown only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class ClewError(Exception):
+    """An error with an audience.
+
+    Args:
+        what: One sentence that says what is wrong.
+        where: The place, for instance ``sft.yaml:12`` or a run's id; empty when there is none.
+        hint: What the reader can do now; empty when nothing can be advised.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.where, self.hint))
+
+
+def _rebuild(kind: type[ClewError], what: str, where: str, hint: str) -> ClewError:
+    return kind(what, where=where, hint=hint)
+
+
+class UserError(ClewError):
+    """The request cannot be carried out as it was made: exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A config that cannot be loaded: unknown key, wrong type, broken rule."""
+
+
+class DataError(UserError):
+    """A data file or row that cannot be used; ``where`` holds ``file:line``."""
+
+
+class MissingLibrary(UserError):
+    """An optional library is not installed."""
+
+
+class RunFailed(ClewError):
+    """A run that did not complete: exit code 1."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional library.
+
+    Args:
+        module: The module's import name, such as ``"trl"``.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        MissingLibrary: With the one command that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise MissingLibrary(f"the library {module!r} is not installed", hint=f"pip install 'clew[{extra}]'") from None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` or a list of what is known; empty when nothing is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else ""
