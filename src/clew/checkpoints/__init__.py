@@ -1,0 +1,5 @@
+"""Checkpoints: save, verify, rotate, restore. Torch is imported only by the modules that hold tensors."""
+
+from clew.checkpoints.store import Checkpoint, CheckpointStore, Manifest
+
+__all__ = ["Checkpoint", "CheckpointStore", "Manifest"]

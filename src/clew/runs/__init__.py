@@ -1,0 +1,33 @@
+"""Runs as directories: identity, states, journal, inbox, results. Imports nothing heavier than the standard library."""
+
+from clew.runs.inbox import Command, Inbox
+from clew.runs.journal import Event, JournalTail, JournalWriter, read_events
+from clew.runs.result import Artifact, Failure, JobResult
+from clew.runs.run import Run, RunInfo, create_run
+from clew.runs.states import ACTIVE, FINAL, RESUMABLE, Fenced, IllegalMove, Owner, RunState, State, StateFile
+from clew.runs.workspace import Workspace
+
+__all__ = [
+    "ACTIVE",
+    "FINAL",
+    "RESUMABLE",
+    "Artifact",
+    "Command",
+    "Event",
+    "Failure",
+    "Fenced",
+    "IllegalMove",
+    "Inbox",
+    "JobResult",
+    "JournalTail",
+    "JournalWriter",
+    "Owner",
+    "Run",
+    "RunInfo",
+    "RunState",
+    "State",
+    "StateFile",
+    "Workspace",
+    "create_run",
+    "read_events",
+]

@@ -1,0 +1,164 @@
+"""The journal: append-only events, one JSON line each, one file for each (attempt, rank), one writer for each file.
+
+Lines are valid JSON everywhere: numbers that are not finite are written as the strings ``nan``, ``inf``, ``-inf``,
+which ``float()`` reads back. A torn last line (a crash in mid-write) is skipped by readers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+FLUSH_SECONDS = 0.5
+
+
+class JournalWriter:
+    """Appends events to one file; thread-safe.
+
+    Args:
+        folder: The run's ``journal`` directory.
+        attempt: Number of the attempt, from 1.
+        rank: Rank of the process.
+        clock: Gives Unix seconds.
+    """
+
+    def __init__(self, folder: Path, attempt: int, rank: int = 0, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = folder / f"{attempt}-{rank}.jsonl"
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stream = self.path.open("a", encoding="utf-8")
+        self._flushed = clock()
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one event; it reaches the file within about half a second, or at :meth:`flush`."""
+        now = self._clock()
+        line = encode({"t": round(now, 4), "kind": kind, **fields})
+        with self._lock:
+            self._stream.write(line)
+            if now - self._flushed >= FLUSH_SECONDS:
+                self._stream.flush()
+                self._flushed = now
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Hand everything to the operating system and, with ``sync``, to the disk."""
+        with self._lock:
+            self._stream.flush()
+            self._flushed = self._clock()
+            if sync:
+                os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self.flush(sync=True)
+        self._stream.close()
+
+
+def encode(event: Event) -> str:
+    """Return ``event`` as one line of JSON."""
+    try:
+        return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_spell_non_finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _spell_non_finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _spell_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spell_non_finite(item) for item in value]
+    return value
+
+
+def decode(line: bytes) -> Event | None:
+    """Return the event of one line; None for a torn or damaged one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+class JournalTail:
+    """Reads the events that have been added since the last :meth:`poll`, in every file of a journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets: dict[str, int] = {}
+
+    def poll(self) -> list[Event]:
+        """Return new whole events, each with its ``attempt`` and ``rank``."""
+        events: list[Event] = []
+        for path, attempt, rank in journal_files(self._folder):
+            with path.open("rb") as stream:
+                stream.seek(self._offsets.get(path.name, 0))
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offsets[path.name] = self._offsets.get(path.name, 0) + len(line)
+                    if (event := decode(line)) is not None:
+                        events.append({**event, "attempt": attempt, "rank": rank})
+        return events
+
+
+def journal_files(folder: Path) -> list[tuple[Path, int, int]]:
+    """Return ``(path, attempt, rank)`` for each journal file, in the order of attempts, then ranks."""
+    found = []
+    for path in folder.glob("*-*.jsonl"):
+        attempt, _, rank = path.stem.partition("-")
+        if attempt.isdigit() and rank.isdigit():
+            found.append((path, int(attempt), int(rank)))
+    return sorted(found, key=lambda item: item[1:])
+
+
+def read_events(folder: Path, kinds: frozenset[str] | None = None) -> Iterator[Event]:
+    """Yield a run's events as they count now.
+
+    An attempt that restored the state of step *k* does the later steps again, so events of earlier attempts with a
+    ``step`` above *k* are superseded and left out.
+
+    Args:
+        folder: The run's ``journal`` directory.
+        kinds: Only these kinds; None means all.
+    """
+    files = journal_files(folder)
+    limits = _step_limits(files)
+    for path, attempt, rank in files:
+        with path.open("rb") as stream:
+            for line in stream:
+                event = decode(line)
+                if event is None or (kinds is not None and event.get("kind") not in kinds):
+                    continue
+                step = event.get("step")
+                if isinstance(step, int) and step > limits[attempt]:
+                    continue
+                yield {**event, "attempt": attempt, "rank": rank}
+
+
+def _step_limits(files: list[tuple[Path, int, int]]) -> dict[int, float]:
+    """For each attempt, the last step that no later attempt does again."""
+    limits: dict[int, float] = {}
+    limit = math.inf
+    for attempt in sorted({attempt for _, attempt, _ in files}, reverse=True):
+        limits[attempt] = limit
+        restored = [_restored_step(path) for path, number, rank in files if number == attempt and rank == 0]
+        limit = min([limit, *(step for step in restored if step is not None)])
+    return limits
+
+
+def _restored_step(path: Path) -> int | None:
+    """The step that an attempt went on from; None when it ended before it knew."""
+    with path.open("rb") as stream:
+        for line in stream:
+            if b'"restore"' in line and (event := decode(line)) and event.get("kind") == "restore":
+                return int(event["step"])
+    return None

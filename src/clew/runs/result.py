@@ -1,0 +1,75 @@
+"""What came of a run: the content of ``result.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clew.runs.files import read_json, write_json
+
+LOG_TAIL_LINES = 50
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published output of a run."""
+
+    path: str
+    """Relative to the run directory."""
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended without completing."""
+
+    kind: str
+    """Name of the exception, or ``killed``."""
+    reason: str
+    log_tail: list[str] = field(default_factory=list)
+    """The last lines of the attempt's log."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The outcome of a run."""
+
+    run: str
+    job: str
+    status: str
+    seconds: float
+    """Wall time of all attempts."""
+    attempts: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, run_folder: Path) -> None:
+        """Write ``result.json``."""
+        write_json(run_folder / "result.json", asdict(self))
+
+    @classmethod
+    def load(cls, run_folder: Path) -> JobResult | None:
+        """Read ``result.json``; None when there is none yet."""
+        try:
+            value = read_json(run_folder / "result.json")
+        except FileNotFoundError:
+            return None
+        artifacts = {name: Artifact(**item) for name, item in value["artifacts"].items()}
+        failure = Failure(**value["failure"]) if value["failure"] else None
+        return cls(**{**value, "artifacts": artifacts, "failure": failure})
+
+
+def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
+    """Return the last lines of a log file, reading at most its last 64 KiB."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - 65536))
+            return stream.read().decode("utf-8", errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []

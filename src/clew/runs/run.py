@@ -1,0 +1,145 @@
+"""A run is a directory. This class knows its layout; it holds no state of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clew.errors import UserError
+from clew.runs.files import read_json, write_atomically, write_json
+from clew.runs.ids import ulid
+from clew.runs.inbox import Inbox
+from clew.runs.journal import Event, read_events
+from clew.runs.result import JobResult
+from clew.runs.states import State, StateFile
+
+FOLDERS = ("journal", "inbox", "checkpoints", "artifacts", "logs")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The content of ``run.json``: written once, never changed."""
+
+    id: str
+    job: str
+    """How the job is found: a registered name, ``package.module:name`` or ``path/file.py:name``."""
+    config_hash: str = ""
+    code_hash: str = ""
+    target: str = "local"
+    plan: str | None = None
+    stage: str | None = None
+    parent: str | None = None
+    fork_step: int | None = None
+    uid: str = field(default_factory=ulid)
+    created: float = field(default_factory=time.time)
+
+
+class Run:
+    """One execution of a job, seen through its directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is its directory's name."""
+        return self.path.name
+
+    @property
+    def info(self) -> RunInfo:
+        """The identity of the run.
+
+        Raises:
+            UserError: If ``run.json`` is gone or damaged.
+        """
+        return RunInfo(**self._read("run.json"))
+
+    @property
+    def states(self) -> StateFile:
+        """The state file."""
+        return StateFile(self.path)
+
+    @property
+    def state(self) -> State:
+        """The state as an observer on this machine may say it."""
+        try:
+            return self.states.read().observed(time.time())
+        except (OSError, ValueError, KeyError, TypeError):
+            return State.UNKNOWN
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where commands to the run are put."""
+        return Inbox(self.path / "inbox")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of published outputs."""
+        return self.path / "artifacts"
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def result(self) -> JobResult | None:
+        """The outcome; None while there is none."""
+        return JobResult.load(self.path)
+
+    def log_path(self, attempt: int) -> Path:
+        """Return the file that holds stdout and stderr of one attempt."""
+        return self.path / "logs" / f"attempt-{attempt}.log"
+
+    def events(self, *kinds: str) -> Iterator[Event]:
+        """Yield journal events of the given kinds (all without any) as they count now."""
+        return read_events(self.path / "journal", frozenset(kinds) or None)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = read_json(self.path / name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"the run directory is damaged: {name} cannot be read ({error})", where=self.id) from error
+        return value
+
+
+def create_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str, Any]) -> Run:
+    """Make a run directory in state ``created``.
+
+    ``run.json`` is written last, so a directory without it is an unfinished creation and no run.
+
+    Raises:
+        UserError: If the name exists, or the workspace cannot be written.
+    """
+    run = Run(runs / info.id)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        run.path.mkdir()
+    except FileExistsError:
+        if (run.path / "run.json").exists():
+            raise UserError(
+                f"a run named {info.id!r} exists already",
+                where=str(run.path),
+                hint=f"choose another --name, or go on with it: clew resume {info.id}",
+            ) from None
+    except OSError as error:
+        raise UserError(
+            f"the workspace cannot be written: {error.strerror}",
+            where=str(runs),
+            hint="choose another one with --workspace DIR or CLEW_WORKSPACE",
+        ) from error
+    for name in FOLDERS:
+        (run.path / name).mkdir(exist_ok=True)
+    write_atomically(run.config_path, config_yaml)
+    write_json(run.path / "origins.json", dict(origins))
+    run.states.create()
+    write_json(run.path / "run.json", asdict(info))
+    return run

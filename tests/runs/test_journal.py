@@ -1,0 +1,114 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clew.runs import JournalTail, JournalWriter, read_events
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path
+
+
+def write(folder, attempt, *events):
+    journal = JournalWriter(folder, attempt)
+    for kind, fields in events:
+        journal.write(kind, **fields)
+    journal.close()
+
+
+def steps(folder):
+    return [(event["attempt"], event["step"]) for event in read_events(folder, frozenset({"metric"}))]
+
+
+def test_events_come_back_in_order_with_their_attempt(folder):
+    write(folder, 1, ("note", {"text": "a"}), ("note", {"text": "b"}))
+    assert [(event["text"], event["attempt"], event["rank"]) for event in read_events(folder)] == [
+        ("a", 1, 0),
+        ("b", 1, 0),
+    ]
+
+
+def test_a_torn_last_line_is_skipped(folder):
+    write(folder, 1, ("note", {"text": "whole"}))
+    with (folder / "1-0.jsonl").open("ab") as stream:
+        stream.write(b'{"t": 1, "kind": "note", "te')
+    assert [event["text"] for event in read_events(folder)] == ["whole"]
+
+
+@given(st.integers(0, 200))
+def test_a_journal_that_was_cut_anywhere_yields_a_prefix(tmp_path_factory, cut):
+    folder = tmp_path_factory.mktemp("journal")
+    write(folder, 1, *[("metric", {"step": step, "values": {"loss": 0.5}}) for step in range(1, 4)])
+    path = folder / "1-0.jsonl"
+    path.write_bytes(path.read_bytes()[:cut])
+    found = [step for _, step in steps(folder)]
+    assert found == list(range(1, len(found) + 1))
+
+
+def test_points_that_a_later_attempt_redoes_are_superseded(folder):
+    write(folder, 1, ("restore", {"step": 0}), *[("metric", {"step": step, "values": {}}) for step in range(1, 8)])
+    write(folder, 2, ("restore", {"step": 5}), *[("metric", {"step": step, "values": {}}) for step in range(6, 9)])
+    assert steps(folder) == [(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 6), (2, 7), (2, 8)]
+
+
+def test_an_attempt_that_restored_nothing_supersedes_nothing(folder):
+    write(folder, 1, ("restore", {"step": 0}), ("metric", {"step": 1, "values": {}}))
+    write(folder, 2, ("attempt", {"number": 2}))
+    assert steps(folder) == [(1, 1)]
+
+
+def test_an_attempt_that_fell_back_further_supersedes_two_attempts(folder):
+    write(folder, 1, ("restore", {"step": 0}), *[("metric", {"step": step, "values": {}}) for step in range(1, 5)])
+    write(folder, 2, ("restore", {"step": 4}), *[("metric", {"step": step, "values": {}}) for step in range(5, 7)])
+    write(folder, 3, ("restore", {"step": 2}), ("metric", {"step": 3, "values": {}}))
+    assert steps(folder) == [(1, 1), (1, 2), (3, 3)]
+
+
+def test_events_without_a_step_are_never_superseded(folder):
+    write(folder, 1, ("restore", {"step": 0}), ("command", {"id": "x", "at": 9}))
+    write(folder, 2, ("restore", {"step": 0}))
+    assert [event["id"] for event in read_events(folder, frozenset({"command"}))] == ["x"]
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_valid_json_and_come_back(folder, number):
+    write(folder, 1, ("metric", {"step": 1, "values": {"loss": number}}))
+
+    def refuse(text):
+        raise AssertionError(f"{text} is not JSON")
+
+    line = (folder / "1-0.jsonl").read_text()
+    json.loads(line, parse_constant=refuse)
+    value = float(next(read_events(folder))["values"]["loss"])
+    assert value == number or (math.isnan(value) and math.isnan(number))
+
+
+def test_the_tail_gives_each_whole_line_once(folder):
+    tail = JournalTail(folder)
+    journal = JournalWriter(folder, 1)
+    journal.write("note", text="a")
+    journal.flush()
+    assert [event["text"] for event in tail.poll()] == ["a"]
+    with (folder / "1-0.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "note",')
+        stream.flush()
+        assert tail.poll() == []
+        stream.write(b'"text": "b"}\n')
+    assert [event["text"] for event in tail.poll()] == ["b"]
+    assert tail.poll() == []
+    journal.close()
+
+
+def test_an_event_reaches_the_file_within_half_a_second_of_its_clock(folder):
+    now = [100.0]
+    journal = JournalWriter(folder, 1, clock=lambda: now[0])
+    journal.write("note", text="early")
+    assert journal.path.read_text() == ""
+    now[0] += 0.6
+    journal.write("note", text="late")
+    assert len(journal.path.read_text().splitlines()) == 2
+    journal.close()
