@@ -1,0 +1,6 @@
+"""Sessions: a live run seen from inside its worker."""
+
+from clew.session.session import Session
+from clew.session.surface import CheckpointConfig, Outcome, RunStopped, Surface
+
+__all__ = ["CheckpointConfig", "Outcome", "RunStopped", "Session", "Surface"]

@@ -1,0 +1,60 @@
+"""What a session needs of whatever trains, and how a live run ends early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from clew.config import NOT_HASHED, config
+from clew.runs import State
+
+
+class Surface(Protocol):
+    """The control surface of a trainer: its complete state, out and in.
+
+    Complete means that a fresh trainer that loads it goes on bitwise as the saved one would have: weights, optimizer,
+    schedule, random generators, data position.
+    """
+
+    def save(self, directory: Path) -> None:
+        """Write the complete state as files into an empty directory."""
+
+    def load(self, directory: Path) -> None:
+        """Take over the state that :meth:`save` wrote there."""
+
+
+@config
+class CheckpointConfig:
+    """When to save, and what to keep."""
+
+    every: Annotated[int, Field(ge=1), NOT_HASHED] = 50
+    """Save after this many steps."""
+    keep_last: Annotated[int, Field(ge=1), NOT_HASHED] = 2
+    """How many of the newest checkpoints to keep; the best by validation loss is kept besides."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job returns: its final figures, and notes for the result that are no figures."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class RunStopped(BaseException):
+    """Unwinds a job whose state is safe; no error, so no ``except Exception`` on the way may catch it.
+
+    Args:
+        state: ``stopped`` (somebody asked) or ``interrupted`` (a signal came).
+        reason: For the journal.
+        step: Where the run stands.
+    """
+
+    def __init__(self, state: State, reason: str, step: int) -> None:
+        super().__init__(f"{state} at step {step}: {reason}")
+        self.state = state
+        self.reason = reason
+        self.step = step
