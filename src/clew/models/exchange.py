@@ -1,0 +1,126 @@
+"""To and from a Hugging Face folder: the decoder is a `LlamaForCausalLM` under other names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clew.errors import UserError
+from clew.models.config import ModelConfig
+from clew.models.decoder import Decoder
+
+_TOP = {
+    "embed.weight": "model.embed_tokens.weight",
+    "norm.weight": "model.norm.weight",
+    "head.weight": "lm_head.weight",
+}
+_IN_LAYER = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "mlp_norm": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+
+
+def save_huggingface(model: Decoder, tokenizer: Any, folder: Path) -> None:
+    """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` load.
+
+    Args:
+        model: The decoder; its weights are written in their dtype.
+        tokenizer: A `PreTrainedTokenizerFast` with eos and pad.
+        folder: An existing folder.
+    """
+    from transformers import LlamaForCausalLM
+
+    config = _llama_config(model, tokenizer)
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(config)
+    weights = {_foreign(name): weight.detach().cpu() for name, weight in model.state_dict().items()}
+    llama.load_state_dict(weights, assign=True)
+    llama.tie_weights()
+    llama.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_huggingface(folder: Path) -> Decoder:
+    """Read a Llama folder into a decoder, with float32 weights on the CPU.
+
+    Raises:
+        UserError: If the folder's model is not one that the decoder can compute exactly.
+    """
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    _check_supported(config, folder)
+    llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = Decoder(_native_config(config), config.vocab_size, config.max_position_embeddings)
+    weights: dict[str, Tensor] = llama.state_dict()
+    model.load_state_dict({name: weights[_foreign(name)] for name in model.state_dict()})
+    return model
+
+
+def _foreign(name: str) -> str:
+    """Translate ``layers.3.attention.query.weight`` into Llama's name for it."""
+    if name in _TOP:
+        return _TOP[name]
+    _, layer, rest = name.split(".", 2)
+    return f"model.layers.{layer}.{_IN_LAYER[rest.removesuffix('.weight')]}.weight"
+
+
+def _llama_config(model: Decoder, tokenizer: Any) -> Any:
+    from transformers import LlamaConfig
+
+    shape = model.shape
+    return LlamaConfig(
+        vocab_size=model.vocab_size,
+        hidden_size=shape.width,
+        intermediate_size=shape.mlp_width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=model.context,
+        rms_norm_eps=model.config.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": model.config.rope_theta},
+        tie_word_embeddings=shape.tied,
+        dtype=model.embed.weight.dtype,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _native_config(config: Any) -> ModelConfig:
+    return ModelConfig(
+        depth=config.num_hidden_layers,
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        mlp_width=config.intermediate_size,
+        tied=config.tie_word_embeddings,
+        rope_theta=config.rope_parameters["rope_theta"],
+        norm_eps=config.rms_norm_eps,
+    )
+
+
+def _check_supported(config: Any, folder: Path) -> None:
+    """Refuse whatever would load but compute something else."""
+    if config.model_type != "llama":
+        raise UserError(f"the decoder reads 'llama' models, and this is {config.model_type!r}", where=str(folder))
+    differences = {
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "hidden_act": config.hidden_act != "silu",
+        "rope_type": config.rope_parameters.get("rope_type", "default") != "default",
+        "head_dim": config.head_dim * config.num_attention_heads != config.hidden_size,
+    }
+    for name, differs in differences.items():
+        if differs:
+            raise UserError(f"the decoder does not support this model's {name}", where=str(folder))

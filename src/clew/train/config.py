@@ -1,0 +1,79 @@
+"""How a model is trained: budget, batch, optimizer, schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clew.config import NOT_HASHED, config
+from clew.train.schedules import ScheduleConfig, Wsd
+
+TOKENS_PER_PARAMETER = 20
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+@config
+class AdamWConfig:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the mean gradient."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the mean squared gradient."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the mean squared gradient."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Pull of matrices toward zero, times the learning rate; vectors, such as norm gains, are left alone."""
+
+
+@config
+class TrainingConfig:
+    """The native loop."""
+
+    steps: _Count | None = None
+    """Optimizer steps. Without steps and tokens the model's size decides: 20 tokens a parameter."""
+    tokens: _Count | None = None
+    """Tokens to train on, rounded up to whole steps; instead of steps."""
+    batch_size: _Count = 32
+    """Samples in one optimizer step."""
+    micro_batch_size: _Count | None = None
+    """Samples in one forward pass, to save memory; the result is that of the whole batch; null means batch_size."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; null means the one that suits the model's width."""
+    schedule: ScheduleConfig = Field(default_factory=Wsd)
+    """How the learning rate moves."""
+    optimizer: AdamWConfig = Field(default_factory=AdamWConfig)
+    """The optimizer's constants."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients with a larger norm are scaled down to it; null means no limit."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the matrix products; auto is bf16 on CUDA, else fp32. Weights and optimizer stay in fp32."""
+    log_every: Annotated[int, Field(ge=1), NOT_HASHED] = 10
+    """Log after this many steps: the mean loss since the last time."""
+    validate_every: Annotated[int, Field(ge=1), NOT_HASHED] | None = 100
+    """Measure the validation loss after this many steps, and at the end; null means never."""
+    validation_samples: _Count | None = 256
+    """How many validation samples to use, the first ones; null means all."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.tokens is not None:
+            raise ValueError("steps and tokens: give only one of them")
+
+    def validates_at(self, step: int, total: int) -> bool:
+        """Return whether the validation loss is due after `step` of `total` steps."""
+        return self.validate_every is not None and (step % self.validate_every == 0 or step == total)
+
+    def total_steps(self, *, seq_len: int, num_parameters: int) -> int:
+        """Return the length of the run in optimizer steps.
+
+        Args:
+            seq_len: Tokens in a sample.
+            num_parameters: Decides when no budget is given: 20 tokens a parameter are the best use of a compute budget
+                (Hoffmann et al. 2022, arXiv:2203.15556).
+        """
+        if self.steps is not None:
+            return self.steps
+        tokens = self.tokens or TOKENS_PER_PARAMETER * num_parameters
+        return -(-tokens // (self.batch_size * seq_len))
