@@ -1,0 +1,89 @@
+"""Clew: one workbench for language-model runs.
+
+The public names are loaded when they are first used, so that ``import clew`` and ``clew --help`` cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+TYPE_CHECKING = False  # what `typing` calls it; importing that module would double the time that this one takes
+if TYPE_CHECKING:
+    from clew.api import Pipeline, run
+    from clew.config import NOT_HASHED, InputPath, Plugin, config
+    from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
+    from clew.jobs import JobConfig, RuntimeConfig, job
+    from clew.runs import JobResult, Run, State, Workspace
+    from clew.session import CheckpointConfig, Outcome, Session, Surface
+    from clew.tasks import Example, Reward, Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "clew.api": ("Pipeline", "run"),
+    "clew.config": ("NOT_HASHED", "InputPath", "Plugin", "config"),
+    "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
+    "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
+    "clew.runs": ("JobResult", "Run", "State", "Workspace"),
+    "clew.session": ("CheckpointConfig", "Outcome", "Session", "Surface"),
+    "clew.tasks": ("Example", "Reward", "Task"),
+}
+
+__all__ = [
+    "NOT_HASHED",
+    "CheckpointConfig",
+    "ClewError",
+    "ConfigError",
+    "DataError",
+    "Example",
+    "InputPath",
+    "JobConfig",
+    "JobResult",
+    "Outcome",
+    "Pipeline",
+    "Plugin",
+    "Reward",
+    "Run",
+    "RunFailed",
+    "RuntimeConfig",
+    "Session",
+    "State",
+    "Surface",
+    "Task",
+    "UserError",
+    "Workspace",
+    "__version__",
+    "config",
+    "job",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for (PEP 562)."""
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'clew' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps ``clew.config`` the decorator.
+
+    A package there has the same name, and whoever first imports it would have Python put it in the decorator's place.
+    ``from clew.config import ...`` does not look here and finds the package.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name == "config" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

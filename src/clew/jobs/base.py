@@ -1,0 +1,95 @@
+"""What every job's config has, and what a job is."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, overload
+
+from pydantic import Field
+
+from clew.config import NOT_HASHED, config
+from clew.config.plugins import reference_of
+from clew.session import CheckpointConfig, Outcome, Session
+
+__all__ = ["CheckpointConfig", "Job", "JobConfig", "RuntimeConfig", "job"]
+
+
+@config
+class RuntimeConfig:
+    """The device and the threads of the worker."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where tensors live; auto takes CUDA, then MPS, then the CPU."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of the worker; null is PyTorch's own choice. One thread makes CPU runs repeat bitwise everywhere."""
+
+
+@config
+class JobConfig:
+    """Fields that every job has."""
+
+    name: Annotated[str, NOT_HASHED, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
+    """The run's name and id, unique in its workspace; empty means one made from the job and the time."""
+    notes: Annotated[str, NOT_HASHED] = ""
+    """Free text that is kept with the run."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of every random choice: initial weights, sample order, dropout, sampling."""
+
+
+ConfigT = TypeVar("ConfigT", bound=JobConfig)
+Run = Callable[[Session[ConfigT]], Outcome]
+
+
+@dataclass(frozen=True)
+class Job(Generic[ConfigT]):
+    """Something that can be run: a config class and a function of a session."""
+
+    config: type[ConfigT]
+    run: Run[ConfigT]
+    summary: str
+    """One line for ``clew jobs``."""
+    check: Callable[[ConfigT, Path], None]
+    """``check(config, runs_folder)`` raises a UserError for what can be known to fail before anything runs."""
+
+    @property
+    def reference(self) -> str:
+        """A reference by which a worker process finds the job again."""
+        return reference_of(self.run)
+
+
+@overload
+def job(run: Run[ConfigT], /) -> Job[ConfigT]: ...
+
+
+@overload
+def job(*, check: Callable[[Any, Path], None]) -> Callable[[Run[ConfigT]], Job[ConfigT]]: ...
+
+
+def job(run: Run[Any] | None = None, /, *, check: Callable[[Any, Path], None] = lambda config, runs: None) -> Any:
+    """Make a function a job; its config class is taken from its annotation.
+
+    Example::
+
+        @clew.job
+        def count(session: clew.Session[CountConfig]) -> clew.Outcome:
+            \"\"\"Count to a number.\"\"\"
+
+    Args:
+        run: The function; its first parameter is the session.
+        check: ``check(config, runs_folder)`` for ``clew check`` and for the moment before a start.
+
+    Raises:
+        TypeError: If the function's first parameter is not annotated ``Session[SomeConfig]``.
+    """
+
+    def made(run: Run[Any]) -> Job[Any]:
+        annotation: Any = next(iter(typing.get_type_hints(run).values()), None)
+        arguments = typing.get_args(annotation)
+        if not arguments or not issubclass(arguments[0], JobConfig):
+            raise TypeError(f"{run.__name__} must take a Session[C], C being a config class derived from JobConfig")
+        return Job(arguments[0], run, (run.__doc__ or run.__name__).strip().splitlines()[0], check)
+
+    return made if run is None else made(run)

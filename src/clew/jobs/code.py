@@ -1,0 +1,52 @@
+"""What code a run is made of: a hash of our own sources and of the user's files that its config names."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clew
+
+_ROOT = Path(clew.__file__).parent
+
+
+def code_hash(job_function: Any, config: Any) -> str:
+    """Return a SHA-256 over this package, the job's file and the files of every class in the config."""
+    digest = hashlib.sha256(package_hash().encode())
+    for path in sorted(_files_outside(job_function, config)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def package_hash() -> str:
+    """Return a SHA-256 over the names and contents of this package's sources."""
+    digest = hashlib.sha256()
+    for path in sorted(_ROOT.rglob("*.py")):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files_outside(job_function: Any, config: Any) -> set[Path]:
+    modules = {job_function.__module__, *(type(item).__module__ for item in _sections(config))}
+    files = {Path(str(sys.modules[name].__file__)) for name in modules if sys.modules[name].__file__}
+    return {path for path in files if not path.is_relative_to(_ROOT) and path.is_file()}
+
+
+def _sections(value: Any) -> Iterator[Any]:
+    """Yield every config object in a tree of them."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from _sections(getattr(value, field.name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _sections(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _sections(item)

@@ -1,0 +1,17 @@
+"""Where jobs are found by name."""
+
+from __future__ import annotations
+
+from clew.config import Registry
+
+BUILTIN = {
+    "pretrain": "clew.jobs.pretrain:pretrain",
+    "sft": "clew.jobs.sft:sft",
+    "grpo": "clew.jobs.grpo:grpo",
+    "eval": "clew.jobs.eval:evaluate",
+}
+
+
+def job_registry() -> Registry:
+    """Return the registry of jobs: what ships, and what other packages offer as ``clew.jobs``."""
+    return Registry("job", BUILTIN, "clew.jobs")

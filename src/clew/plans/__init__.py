@@ -1,0 +1,21 @@
+"""Plans: several runs in an order."""
+
+from clew.plans.executor import Executor, StageResult, check_pipeline, latest_runs
+from clew.plans.loading import load_pipeline
+from clew.plans.pipeline import Pipeline, Stage, is_pipeline, parse_pipeline
+from clew.plans.storage import Plan, find_plan, open_plan
+
+__all__ = [
+    "Executor",
+    "Pipeline",
+    "Plan",
+    "Stage",
+    "StageResult",
+    "check_pipeline",
+    "find_plan",
+    "is_pipeline",
+    "latest_runs",
+    "load_pipeline",
+    "open_plan",
+    "parse_pipeline",
+]

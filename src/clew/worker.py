@@ -1,0 +1,146 @@
+"""The worker: the process in which a run happens. ``python -m clew.worker RUN_DIRECTORY ATTEMPT``.
+
+It claims its attempt, loads the config, runs the job, and writes what came of it. A worker whose attempt was replaced
+before it could claim it leaves without touching anything.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from clew.errors import ClewError
+from clew.jobs import load_run_config, resolve_job
+from clew.runs import Failure, Fenced, IllegalMove, JobResult, JournalWriter, Owner, Run, State
+from clew.runs.result import log_tail
+from clew.session import Outcome, RunStopped, Session
+
+EXIT_CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 3, State.INTERRUPTED: 4}
+_REPORTED_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+def main(arguments: list[str]) -> int:
+    """Work on one attempt at one run and return the exit code."""
+    folder, attempt = Path(arguments[0]), int(arguments[1])
+    return work(Run(folder), attempt)
+
+
+def work(run: Run, attempt: int) -> int:
+    """Claim ``attempt`` of ``run``, carry the job out, and record the outcome.
+
+    Returns:
+        0 when the run completed, 1 when it failed, 3 when it was stopped, 4 when it was interrupted, 5 when the
+        attempt was not this worker's to claim.
+    """
+    try:
+        run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
+    except (Fenced, IllegalMove) as error:
+        print(f"clew: {error}", file=sys.stderr)
+        return 5
+    try:
+        state, outcome, artifacts, failure = _attempt(run, attempt)
+        _finish(run, attempt, state, outcome, artifacts, failure)
+    except Fenced as error:
+        print(f"clew: {error}", file=sys.stderr)
+        return 5
+    return EXIT_CODES[state]
+
+
+def _attempt(run: Run, attempt: int) -> tuple[State, Outcome, dict[str, Any], Failure | None]:
+    """Run the job in a session; turn every way in which that can end into a state."""
+    journal = JournalWriter(run.path / "journal", attempt)
+    journal.write("attempt", number=attempt, environment=environment())
+    journal.close()
+    artifacts: dict[str, Any] = {}
+    try:
+        job = resolve_job(run.info.job)
+        config = load_run_config(run)
+        with Session(run, config, attempt) as session:
+            artifacts = session.artifacts
+            outcome = _guarded(session, lambda: job.run(session))
+        return State.COMPLETED, outcome, artifacts, None
+    except RunStopped as stop:
+        return stop.state, Outcome(), artifacts, Failure(stop.state.value, f"{stop.reason} at step {stop.step}")
+    except KeyboardInterrupt:
+        return State.INTERRUPTED, Outcome(), artifacts, Failure("interrupted", "interrupted before it could save")
+    except Fenced:
+        raise
+    except Exception as error:
+        _print_failure(error)
+        failure = Failure(type(error).__name__, str(error), log_tail(run.log_path(attempt)))
+        return State.FAILED, Outcome(), artifacts, failure
+
+
+def _guarded(session: Session[Any], body: Callable[[], Outcome]) -> Outcome:
+    """Record a failure in the journal on its way out."""
+    try:
+        return body()
+    except Exception as error:
+        session.event("failure", error=type(error).__name__, reason=str(error))
+        raise
+
+
+def _print_failure(error: Exception) -> None:
+    """Put the cause into the log: one line for errors with an audience, a traceback for all others."""
+    if isinstance(error, ClewError):
+        print(f"clew: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exc()
+        sys.stderr.flush()
+
+
+def _finish(
+    run: Run, attempt: int, state: State, outcome: Outcome, artifacts: dict[str, Any], failure: Failure | None
+) -> None:
+    """Write ``result.json``, then the final state: who sees the state can rely on the result."""
+    run.states.check(attempt)
+    result = JobResult(
+        run=run.id,
+        job=run.info.job,
+        status=state.value,
+        seconds=_busy_seconds(run),
+        attempts=attempt,
+        metrics=outcome.metrics,
+        artifacts=artifacts,
+        notes=outcome.notes,
+        failure=failure,
+        environment=environment(),
+    )
+    result.save(run.path)
+    run.states.move(state, attempt=attempt, reason=failure.reason if failure else "")
+
+
+def _busy_seconds(run: Run) -> float:
+    """Wall time of all attempts, from the first to the last event of each."""
+    spans: dict[int, tuple[float, float]] = {}
+    for event in run.events():
+        first, last = spans.get(event["attempt"], (event["t"], event["t"]))
+        spans[event["attempt"]] = (min(first, event["t"]), max(last, event["t"]))
+    return round(sum(last - first for first, last in spans.values()), 3)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware, without importing a library for it."""
+    versions = {}
+    for name in _REPORTED_LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "libraries": versions,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Jobs without a model, for tests of everything around a job. Loaded as ``tests/tiny_jobs.py:count`` by real workers."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import clew
+from clew.session import CheckpointConfig, Outcome, Session
+
+
+@clew.config
+class CountConfig(clew.JobConfig):
+    """Count to a number."""
+
+    until: int = 10
+    """Where to end."""
+    start: float = 0.0
+    """Added to the result."""
+    source: clew.InputPath = ""
+    """A file whose length is added to the result."""
+    pause: float = 0.0
+    """Seconds between steps."""
+    every: int = 5
+    """Save after so many steps."""
+    fail_at: int = 0
+    """Raise at this step."""
+    kill_at: int = 0
+    """Kill this process at that step, in the first attempt."""
+
+
+class Walk:
+    """A random walk: its state is the position and the generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.value = 0.0
+
+    def step(self) -> None:
+        self.value += self.random.random()
+
+    def save(self, directory: Path) -> None:
+        version, numbers, gauss = self.random.getstate()
+        (directory / "state").write_text(repr((self.value, (version, numbers, gauss))))
+
+    def load(self, directory: Path) -> None:
+        import ast
+
+        self.value, state = ast.literal_eval((directory / "state").read_text())
+        self.random.setstate(state)
+
+
+@clew.job
+def count(session: Session[CountConfig]) -> Outcome:
+    """Count, with a random walk beside it."""
+    config = session.config
+    walk = Walk(config.seed)
+    first = session.attach(walk, CheckpointConfig(every=config.every))
+    session.horizon(config.until)
+    for step in range(first + 1, config.until + 1):
+        walk.step()
+        session.log(step, loss=1 / step, value=walk.value)
+        if step == config.fail_at:
+            raise ValueError("the job went wrong")
+        if step == config.kill_at and session.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        session.boundary(step)
+        time.sleep(config.pause)
+    with session.artifact("walk.txt") as path:
+        path.write_text(repr(walk.value))
+    extra = len(Path(config.source).read_text()) if config.source else 0
+    return Outcome(metrics={"value": walk.value + config.start + extra, "steps": float(config.until)})
