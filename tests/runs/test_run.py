@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_a_result_reloads_to_itself(workspace):
     assert run.result is None
     result.save(run.path)
     assert run.result == result
+
+
+def test_a_result_holds_metrics_that_are_not_finite(workspace):
+    run = create(workspace)
+    JobResult("first-try", "sft", "completed", 1.0, 1, metrics={"loss": math.nan, "peak": math.inf}).save(run.path)
+    assert math.isnan(run.result.metrics["loss"])
+    assert run.result.metrics["peak"] == math.inf
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_content(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from clew.errors import DataError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
-from clew.session import Outcome, Session
+from clew.session import Outcome, Session, Surface
 from clew.tasks import Task, require_parts
 from clew.train.config import TrainingConfig
 
@@ -71,19 +72,44 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
     lr = config.training.lr or model.shape.learning_rate
     trainer = Trainer(model, samples, config.training, lr=lr, total_steps=total, seed=config.seed)
 
-    _train(session, trainer, held_out)
-    with session.artifact("model") as folder:
+    def export(folder: Path) -> None:
         save_huggingface(model, tokenizer, folder)
+
+    _train(session, trainer, Loadable(trainer, export), held_out)
+    with session.artifact("model") as folder:
+        export(folder)
     return Outcome(
         metrics=_final_metrics(trainer),
         notes={"parameters": num_parameters, "samples": len(samples), "steps": total, "peak_lr": lr},
     )
 
 
-def _train(session: Session[PretrainConfig], trainer: Trainer, held_out: Windows | None) -> None:
+class Loadable:
+    """A surface whose checkpoints also hold the model as other programs load it: ``run:NAME@best`` needs no export.
+
+    Args:
+        trainer: Saves and loads the complete state.
+        export: Writes the model in the Hugging Face layout.
+    """
+
+    def __init__(self, trainer: Surface, export: Callable[[Path], None]) -> None:
+        self._trainer = trainer
+        self._export = export
+
+    def save(self, directory: Path) -> None:
+        """Write the complete state, and the model beside it."""
+        self._trainer.save(directory)
+        self._export(directory / "model")
+
+    def load(self, directory: Path) -> None:
+        """Take over the complete state."""
+        self._trainer.load(directory)
+
+
+def _train(session: Session[PretrainConfig], trainer: Trainer, surface: Surface, held_out: Windows | None) -> None:
     """Go from the newest checkpoint, or from the start, to the last step."""
     training, total = session.config.training, trainer.total_steps
-    finished = session.attach(trainer, session.config.checkpoint)
+    finished = session.attach(surface, session.config.checkpoint)
     session.horizon(total)
     for step in range(finished + 1, total + 1):
         trainer.step()

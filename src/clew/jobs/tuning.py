@@ -43,10 +43,10 @@ class TuningConfig:
     """Steps of linear warm-up from zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of the matrix products; auto is bfloat16 on CUDA, else float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Dtype of the matrix products; auto is bf16 on CUDA, else fp32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     log_every: Annotated[int, Field(ge=1), NOT_HASHED] = 1
@@ -60,7 +60,7 @@ def trainer_arguments(
 
     Nothing is left to the trainer's own saving or reporting: the session does both.
     """
-    bf16 = training.precision == "bfloat16" or (training.precision == "auto" and device.type == "cuda")
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and device.type == "cuda")
     return {
         "max_steps": steps,
         "per_device_train_batch_size": micro_batch_size,
@@ -69,7 +69,7 @@ def trainer_arguments(
         "lr_scheduler_type": _SCHEDULES[training.schedule],
         "warmup_steps": training.warmup_steps,
         "weight_decay": training.weight_decay,
-        "max_grad_norm": training.clip,
+        "max_grad_norm": training.max_grad_norm,
         "gradient_checkpointing": training.gradient_checkpointing,
         "logging_steps": training.log_every,
         "logging_nan_inf_filter": False,  # a NaN must be seen, not replaced by an average
@@ -106,7 +106,8 @@ def publish(session: Session[Any], model: Any, tokenizer: Any) -> None:
     name = "adapter" if isinstance(model, peft.PeftModel) else "model"
     with session.artifact(name) as folder:
         if name == "adapter":
-            model.save_pretrained(folder, selected_adapters=["default"])
+            # LoRA leaves the embeddings alone; to find that out by itself, PEFT would ask a hub for the base.
+            model.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
         else:
             model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

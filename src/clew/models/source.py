@@ -188,7 +188,7 @@ def _checkpoint_model(checkpoint: Checkpoint) -> Path:
     """Return the part of a checkpoint that loads as a model or an adapter.
 
     Raises:
-        UserError: If the checkpoint is one of the native loop, which is no Hugging Face folder.
+        UserError: If no part of it does, as with a trainer of the user's own.
     """
     marks = ("adapter_config.json", "config.json")
     for folder in (checkpoint.path, *sorted(path for path in checkpoint.path.iterdir() if path.is_dir())):

@@ -66,16 +66,17 @@ def encode(event: Event) -> str:
     try:
         return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError:
-        return json.dumps(_spell_non_finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(spell_non_finite(event), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _spell_non_finite(value: Any) -> Any:
+def spell_non_finite(value: Any) -> Any:
+    """Replace numbers that JSON does not have by their names, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _spell_non_finite(item) for key, item in value.items()}
+        return {key: spell_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spell_non_finite(item) for item in value]
+        return [spell_non_finite(item) for item in value]
     return value
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.runs.files import read_json, write_json
+from clew.runs.journal import spell_non_finite
 
 LOG_TAIL_LINES = 50
 
@@ -50,7 +51,7 @@ class JobResult:
 
     def save(self, run_folder: Path) -> None:
         """Write ``result.json``."""
-        write_json(run_folder / "result.json", asdict(self))
+        write_json(run_folder / "result.json", spell_non_finite(asdict(self)))
 
     @classmethod
     def load(cls, run_folder: Path) -> JobResult | None:
@@ -61,7 +62,8 @@ class JobResult:
             return None
         artifacts = {name: Artifact(**item) for name, item in value["artifacts"].items()}
         failure = Failure(**value["failure"]) if value["failure"] else None
-        return cls(**{**value, "artifacts": artifacts, "failure": failure})
+        metrics = {name: float(number) for name, number in value["metrics"].items()}
+        return cls(**{**value, "metrics": metrics, "artifacts": artifacts, "failure": failure})
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from clew.session.session import Session
 from clew.session.surface import CheckpointConfig
@@ -20,7 +20,12 @@ from clew.session.surface import CheckpointConfig
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-_NOT_METRICS = frozenset({"epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second"})
+# Not metrics, or not true after a resume: TRL counts its tokens anew in every process, and Trainer's final mean loss
+# divides what this process summed by the steps of all of them.
+_LEFT_OUT = frozenset(
+    {"epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+    | {"num_tokens", "eval_num_tokens", "train_loss"}
+)
 
 
 class HuggingFaceSurface:
@@ -48,6 +53,7 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, session: Session[Any]) -> None:
         self._session = session
+        self._validated: tuple[int, float] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Say how far the run goes."""
@@ -65,8 +71,10 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         numbers = {
             name: float(value)
             for name, value in (logs or {}).items()
-            if isinstance(value, int | float) and name not in _NOT_METRICS
+            if isinstance(value, int | float) and name not in _LEFT_OUT
         }
+        if "eval_loss" in numbers:
+            self._validated = (state.global_step, numbers["eval_loss"])
         if numbers:
             self._session.log(state.global_step, numbers)
 
@@ -80,7 +88,8 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Commit what was written, carry out commands, and leave from here when the run is to stop."""
-        self._session.boundary(state.global_step)
+        step, loss = self._validated or (None, None)
+        self._session.boundary(state.global_step, metric=loss if step == state.global_step else None)
 
 
 def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig) -> None:
@@ -96,6 +105,7 @@ def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig) -> 
     """
     surface = HuggingFaceSurface(trainer)
     finished = session.attach(surface, policy)
+    trainer.remove_callback(PrinterCallback)  # the journal has the numbers
     trainer.add_callback(SessionCallback(session))
     session.horizon(trainer.args.max_steps)
     if finished < trainer.args.max_steps:

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Cli, Spawn, has_counted, read_until
+
+from clew.cli import text
+from clew.cli.latest import latest
+from clew.runs import JournalWriter, Run
+from support import wait_until
+
+
+def test_an_empty_workspace(clew: Cli, project: Path) -> None:
+    assert clew("ls").out == f"no runs in {project}; clew run FILE starts one\n"
+    assert clew("ls", "--json").out == "[]\n"
+
+
+def test_ls_is_a_plain_table(clew: Cli) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    clew("run", "count.yaml", "--name", "b", "fail_at=7")
+    head, first, second = clew("ls").out.splitlines()
+    assert head.split() == ["id", "job", "state", "step", "age", "metric"]
+    assert first.split()[:4] == ["a", "my_job.py:count", "completed", "10/10"]
+    assert first.endswith("loss 0.1")
+    assert second.split()[:4] == ["b", "my_job.py:count", "failed", "7/10"]
+    assert "\x1b" not in head + first + second
+
+
+def test_ls_shows_pipelines_before_their_stages(clew: Cli) -> None:
+    clew("run", "numbers.yaml")
+    assert [line.split()[0] for line in clew("ls").out.splitlines()[1:]] == [
+        "numbers",
+        "numbers.first",
+        "numbers.second",
+    ]
+
+
+def test_ls_in_a_terminal_has_colours(clew: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    monkeypatch.setattr(text, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    out = clew("ls").out
+    assert "my_job.py:count" in out and "completed" in out and "─" in out
+
+
+def test_ls_for_programs(clew: Cli) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    (entry,) = json.loads(clew("ls", "--json").out)
+    assert (entry["id"], entry["state"], entry["step"], entry["total"]) == ("a", "completed", 10, 10)
+    assert entry["metrics"] == {"loss": 0.1}
+
+
+def test_a_damaged_run_does_not_hide_the_others(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    clew("run", "count.yaml", "--name", "b")
+    (project / "runs/a/run.json").write_text("{")
+    out = clew("ls").out
+    assert "damaged" in out and "completed" in out
+    refused = clew("show", "a")
+    assert refused.code == 2
+    assert refused.err.startswith("clew: a: the run directory is damaged: run.json cannot be read")
+
+
+def test_show_a_completed_run(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    shown = dict(line.split(maxsplit=1) for line in clew("show", "a").out.splitlines() if not line.startswith(" "))
+    assert shown["run"] == "a"
+    assert shown["job"] == f"{project}/my_job.py:count"
+    assert shown["state"].startswith("completed, ")
+    assert shown["config"].startswith(str(project / "runs/a/config.yaml"))
+    assert shown["step"] == "10/10"
+    assert shown["metrics"] == "loss 0.1"
+    assert shown["checkpoints"].endswith("step-00000010")
+    assert shown["artifacts"] == f"{project}/runs/a/artifacts/number (2 B)"
+    assert "next" not in shown
+
+
+def test_show_a_failed_run_ends_with_its_log(clew: Cli) -> None:
+    clew("run", "count.yaml", "--name", "a", "fail_at=7")
+    out = clew("show", "a").out
+    assert "reason       ValueError: boom\n" in out
+    assert "| ValueError: boom\n" in out
+    assert out.endswith("next         clew resume a\n")
+
+
+def test_show_a_run_of_a_pipeline(clew: Cli) -> None:
+    clew("run", "numbers.yaml")
+    assert "pipeline     numbers, stage first\n" in clew("show", "numbers.first").out
+
+
+def test_show_a_pipeline(clew: Cli, project: Path) -> None:
+    clew("run", "numbers.yaml", "stages.second.fail_at=2")
+    out = clew("show", "numbers").out
+    assert "state        failed, " in out
+    assert f"report       {project}/plans/numbers/report.html" in out
+    assert [line.split()[2] for line in out.splitlines() if line.startswith(("first", "second"))] == [
+        "completed",
+        "failed",
+    ]
+    assert out.endswith("next         clew resume numbers\n")
+
+
+def test_show_a_live_run_says_how_to_follow_and_stop_it(spawn: Spawn, clew: Cli, project: Path) -> None:
+    process = spawn("run", "count.yaml", "--name", "a", "hold_at=7")
+    read_until(process, "started")
+    wait_until(lambda: has_counted(project, "a", 7))
+    out = clew("show", "a").out
+    assert "state        running for " in out and ", attempt 1, process " in out
+    assert "next         clew resume a follows it, clew stop a ends it\n" in out
+    (project / "gate").touch()
+    process.communicate(timeout=60)
+
+
+def test_logs_are_those_of_the_newest_attempt(clew: Cli) -> None:
+    clew("run", "count.yaml", "--name", "a", "fail_at=7")
+    assert clew("logs", "a").out.startswith("counted 1\n")
+    clew("resume", "a")
+    assert clew("logs", "a").out.startswith("counted 6\n")
+    assert clew("logs", "a", "--attempt", "1").out.startswith("counted 1\n")
+    refused = clew("logs", "a", "--attempt", "3")
+    assert (refused.code, refused.err) == (2, "clew: a: there is no log of attempt 3; the newest is 2\n")
+
+
+def test_logs_of_a_run_that_is_over_do_not_wait(clew: Cli) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    assert clew("logs", "-f", "a").out == clew("logs", "a").out
+
+
+def test_followed_logs_end_when_the_run_ends(spawn: Spawn, clew: Cli, project: Path) -> None:
+    run = spawn("run", "count.yaml", "--name", "a", "hold_at=7")
+    read_until(run, "started")
+    logs = spawn("logs", "-f", "a")
+    read_until(logs, "counted 7")
+    (project / "gate").touch()
+    out, _ = logs.communicate(timeout=60)
+    assert logs.returncode == 0
+    assert out == "counted 8\ncounted 9\ncounted 10\n"
+    run.communicate(timeout=60)
+
+
+def test_report_prints_where_it_is(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a", "fail_at=7")
+    assert clew("report", "a").out.splitlines() == [f"{project}/runs/a/report.md", f"{project}/runs/a/report.html"]
+    clew("run", "numbers.yaml")
+    paths = [Path(line) for line in clew("report", "numbers").out.splitlines()]
+    assert all(path.is_file() for path in paths)
+
+
+def test_a_long_journal_is_read_at_its_ends_only(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, 1)
+    journal.write("horizon", total=5000, unit="step")
+    for step in range(1, 4001):
+        journal.write("metric", step=step, values={"loss": 1 / step, "text": "0" if step > 3999 else "1" * 200})
+    journal.close()
+    (tmp_path / "journal").mkdir()
+    journal.path.rename(tmp_path / "journal/1-0.jsonl")
+    now = latest(Run(tmp_path))
+    assert (now.steps, now.metrics["loss"], now.metrics_step) == ("4000/5000", 1 / 4000, 4000)
+
+
+def test_a_later_attempt_takes_the_step_back(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    for attempt, events in ((1, [("metric", 8)]), (2, [("restore", 5)])):
+        journal = JournalWriter(tmp_path / "journal", attempt)
+        for kind, step in events:
+            journal.write(kind, step=step, values={"loss": 0.5})
+        journal.close()
+    assert latest(Run(tmp_path)).step == 5

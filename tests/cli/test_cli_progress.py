@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import io
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from clew.cli import progress as module
+from clew.cli.bars import Bars
+from clew.cli.interrupt import Interrupt
+from clew.cli.progress import Lines, Progress, ProgressWatcher, Tracked
+from clew.cli.text import age, clock, headline, number, one_line, size
+from clew.runs import RunInfo, State, create_run
+
+
+def event(kind: str, t: float = 0.0, *, attempt: int = 1, rank: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"t": t, "kind": kind, "attempt": attempt, "rank": rank, **fields}
+
+
+def metric(t: float, step: int, *, attempt: int = 1, **values: Any) -> dict[str, Any]:
+    return event("metric", t, attempt=attempt, step=step, values=values)
+
+
+def after(*events: dict[str, Any]) -> Progress:
+    progress = Progress()
+    for one in events:
+        progress.take(one)
+    return progress
+
+
+def test_rate_and_time_left_come_from_the_events() -> None:
+    progress = after(
+        event("restore", 100.0, step=0), event("horizon", 100.0, total=100, unit="step"), metric(110.0, 20)
+    )
+    assert (progress.step, progress.percent, progress.rate, progress.seconds_left) == (20, 20, 2.0, 40.0)
+    assert str(after(metric(0.0, 1, loss=0.5))) == "step 1, loss 0.5"
+    assert str(progress) == "step 20/100 (20 %), 2 step/s, 0:40 left"
+
+
+def test_after_a_resume_only_the_events_of_the_new_attempt_count() -> None:
+    progress = after(
+        event("horizon", 0.0, total=100, unit="step"),
+        event("restore", 0.0, step=0),
+        metric(1.0, 50, loss=0.1),
+        event("attempt", 1000.0, attempt=2, number=2),
+        event("restore", 1001.0, attempt=2, step=40),
+    )
+    assert (progress.step, progress.start, progress.rate, progress.metrics) == (40, 40, None, {})
+    progress.take(metric(1011.0, 60, attempt=2, loss=0.3))
+    assert (progress.rate, progress.seconds_left, progress.metrics) == (2.0, 20.0, {"loss": 0.3})
+
+
+def test_an_attempt_that_starts_afresh_goes_back_to_zero() -> None:
+    progress = after(metric(0.0, 9), event("restore", 5.0, attempt=2, step=0))
+    assert (progress.step, progress.start) == (0, 0)
+
+
+def test_other_ranks_do_not_count() -> None:
+    assert after(event("metric", 0.0, rank=1, step=5, values={"loss": 1.0})).step == 0
+
+
+def test_nothing_is_known_at_first() -> None:
+    progress = Progress()
+    assert (progress.rate, progress.seconds_left, progress.percent) == (None, None, None)
+    assert after(metric(1.0, 1), metric(1.0, 2)).rate is None  # no time between them
+
+
+def test_figures_that_are_not_finite_can_be_shown() -> None:
+    assert str(after(metric(0.0, 1, loss="nan"))) == "step 1, loss nan"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"loss": 0.5, "reward": 0.25}, "reward 0.25"),
+        ({"lr": 0.1, "loss": 0.12345678}, "loss 0.1235"),
+        ({"format": 1.0}, "format 1"),
+        ({}, ""),
+    ],
+)
+def test_one_figure_stands_for_the_run(metrics: dict[str, float], shown: str) -> None:
+    assert headline(metrics) == shown
+
+
+def test_how_numbers_and_times_are_written() -> None:
+    assert [clock(value) for value in (0, 59.6, 61, 3661)] == ["0:00", "1:00", "1:01", "1:01:01"]
+    assert [age(value) for value in (-1, 5, 130, 7300, 200000)] == ["0 s", "5 s", "2 min", "2 h", "2 d"]
+    assert [size(value) for value in (2, 1500, 2e6, 3e9)] == ["2 B", "1.5 kB", "2.0 MB", "3.0 GB"]
+    assert (number(1e-9), number("inf")) == ("1e-09", "inf")
+    assert one_line("a\n  b", 3) == "a b"
+    assert one_line("a" * 10, 6) == "aaa..."
+
+
+class Journal:
+    """A run whose journal a test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = create_run(folder, RunInfo("a", "count"), "", {})
+        self.path = self.run.path / "journal/1-0.jsonl"
+
+    def add(self, *events: dict[str, Any]) -> None:
+        with self.path.open("a") as stream:
+            for one in events:
+                stream.write(json.dumps(one) + "\n")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path)
+
+
+def test_plain_lines_are_few(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    watcher = ProgressWatcher(Lines(), Interrupt(), interval=0.0)
+    watcher.started("a", journal.run)
+    journal.add(event("horizon", total=100, unit="step"))
+    for step in range(1, 101):
+        journal.add(metric(step / 10, step, loss=1.0))
+        watcher.tick()
+    watcher.ended("a", journal.run, State.COMPLETED)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"a: started, attempt 0 ({journal.run.path})"
+    assert [line.split(",")[0] for line in lines[1:-1]] == [f"a: step {10 * n}/100 ({10 * n} %)" for n in range(1, 11)]
+    assert lines[-1] == "a: completed at step 100 after 0:00, loss 1"
+
+
+def test_a_slow_run_says_something_every_ten_seconds(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    watcher = ProgressWatcher(Lines(), Interrupt())
+    watcher.started("a", journal.run)
+    journal.add(event("horizon", total=1000, unit="batch"))
+    for step in range(1, 31):
+        now += 1.0
+        journal.add(metric(float(step), step))
+        watcher.tick()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(",")[0] for line in lines] == [f"a: batch {n}/1000 ({n // 10} %)" for n in (10, 20, 30)]
+
+
+def test_a_run_that_is_done_already_is_mentioned(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    ProgressWatcher(Lines(), Interrupt()).reused("first", journal.run)
+    assert capsys.readouterr().out == "first: done already, a is kept\n"
+
+
+def test_bars_show_the_run(journal: Journal) -> None:
+    screen = io.StringIO()
+    with Bars(Console(file=screen, force_terminal=True, width=120, legacy_windows=False)) as bars:
+        watcher = ProgressWatcher(bars, Interrupt(), interval=0.0)
+        watcher.started("a[b]", journal.run)
+        journal.add(event("horizon", total=10, unit="step"), event("restore", 0.0, step=0), metric(2.0, 4, loss=0.5))
+        watcher.tick()
+        journal.add(metric(5.0, 10, loss=0.25))
+        watcher.ended("a[b]", journal.run, State.COMPLETED)
+        watcher.reused("c", journal.run)
+    shown = screen.getvalue()
+    for text in ("a[b]", "10/10 step", "loss 0.25", "completed after 0:00", "✓", "c: done already, a is kept"):
+        assert text in shown
+
+
+def test_ctrl_c_waits_for_a_place_that_expects_it(capsys: pytest.CaptureFixture[str], journal: Journal) -> None:
+    with Interrupt() as interrupt:
+        watcher = ProgressWatcher(Lines(), interrupt)
+        watcher.started("a", journal.run)
+        signal.raise_signal(signal.SIGINT)  # not raised here
+        with pytest.raises(KeyboardInterrupt):
+            watcher.tick()
+        watcher.tick()  # only once
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            watcher.tick()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("clew: stopping, each run saves first: a (")
+    assert lines[2] == "clew: leaving; what runs here ends by itself when it has saved (a)"
+
+
+def test_a_second_ctrl_c_that_finds_the_first_waiting_is_raised_at_once() -> None:
+    def press_twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with Interrupt(), pytest.raises(KeyboardInterrupt):
+        press_twice()
+
+
+def test_the_handler_of_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_elsewhere_than_in_the_main_thread_ctrl_c_is_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def body() -> None:
+        with Interrupt():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join(60)
+    assert seen == [before]
+
+
+def test_an_attempt_before_the_one_that_is_watched_is_not_said_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path)
+    journal.run.states.queue()
+    journal.add(event("restore", 0.0, step=5))
+    tracked = Tracked("a", journal.run)
+    tracked.attempt = 2
+    tracked.poll()
+    lines = Lines()
+    lines.begin(tracked)
+    assert "goes on" not in capsys.readouterr().out
+    tracked.attempt = 1
+    lines.begin(tracked)
+    assert "a: goes on from step 5" in capsys.readouterr().out
