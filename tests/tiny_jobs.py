@@ -1,4 +1,4 @@
-"""Jobs without a model, for tests of everything around a job. Loaded as ``tests/tiny_jobs.py:count`` by real workers."""
+"""A job without a model, for tests of everything around a job; real workers load it from this file."""
 
 from __future__ import annotations
 

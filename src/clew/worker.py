@@ -104,7 +104,7 @@ def _finish(
         run=run.id,
         job=run.info.job,
         status=state.value,
-        seconds=_busy_seconds(run),
+        seconds=run.busy_seconds(),
         attempts=attempt,
         metrics=outcome.metrics,
         artifacts=artifacts,
@@ -114,15 +114,6 @@ def _finish(
     )
     result.save(run.path)
     run.states.move(state, attempt=attempt, reason=failure.reason if failure else "")
-
-
-def _busy_seconds(run: Run) -> float:
-    """Wall time of all attempts, from the first to the last event of each."""
-    spans: dict[int, tuple[float, float]] = {}
-    for event in run.events():
-        first, last = spans.get(event["attempt"], (event["t"], event["t"]))
-        spans[event["attempt"]] = (min(first, event["t"]), max(last, event["t"]))
-    return round(sum(last - first for first, last in spans.values()), 3)
 
 
 def environment() -> dict[str, Any]:

@@ -56,8 +56,10 @@ def test_a_damaged_run_does_not_hide_the_others(clew: Cli, project: Path) -> Non
     clew("run", "count.yaml", "--name", "a")
     clew("run", "count.yaml", "--name", "b")
     (project / "runs/a/run.json").write_text("{")
+    clew("run", "numbers.yaml")
+    (project / "plans/numbers/state.json").write_text("")
     out = clew("ls").out
-    assert "damaged" in out and "completed" in out
+    assert out.count("damaged") == 2 and out.count("completed") == 3
     refused = clew("show", "a")
     assert refused.code == 2
     assert refused.err.startswith("clew: a: the run directory is damaged: run.json cannot be read")

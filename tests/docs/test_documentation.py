@@ -1,8 +1,9 @@
 """Every code block of the README and the docs is run, in its order, by somebody who follows only the page.
 
-A block below ``<!-- file: NAME -->`` is written to that file. A ``sh`` block is run line by line: ``clew`` as it stands,
-``make`` as a dry run (its targets run this test). A ``python`` block without a file is run as a script. A ``text`` block shows
-a file tree, whose paths must exist. Capital words such as RUN are placeholders: there the verb must exist.
+A block below ``<!-- file: NAME -->`` is written to that file. A ``sh`` block is run line by line: ``clew`` as it
+stands, ``make`` as a dry run (its targets run this test). A ``python`` block without a file is run as a script. A
+``text`` block shows a file tree, whose paths must exist. Capital words such as RUN are placeholders: there the verb
+must exist.
 """
 
 from __future__ import annotations

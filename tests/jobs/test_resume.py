@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from support import wait_until
 
 from clew.jobs import create_job_run, load_job
 from clew.runs import State, Workspace
 from clew.runs.files import file_digest
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
+from support import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -56,14 +56,18 @@ CONFIGS = {
         "checkpoint": {"every": 20},
     },
     "sft": {"training": {"steps": 40, "batch_size": 8, "lr": 1e-3, "validate_every": 10}, "checkpoint": {"every": 5}},
-    "sft-full": {"lora": None, "training": {"steps": 20, "batch_size": 8, "micro_batch_size": 4}, "checkpoint": {"every": 5}},
+    "sft-full": {
+        "lora": None,
+        "training": {"steps": 20, "batch_size": 8, "micro_batch_size": 4},
+        "checkpoint": {"every": 5},
+    },
     "grpo": {
         "lora": {"dropout": 0.1},
         "training": {"steps": 20, "prompts_per_step": 2, "generations": 4, "lr": 1e-3, "beta": 0.05},
         "sampling": {"max_new_tokens": 6},
         "checkpoint": {"every": 4},
     },
-}  # fmt: skip
+}
 
 
 def create(workspace, case, name, model):

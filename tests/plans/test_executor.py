@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from support import TINY, wait_until
 
 from clew.plans import Executor, find_plan, load_pipeline, open_plan
 from clew.runs import State, Workspace
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent
+from support import TINY, wait_until
 
 
 class Recorder(Silent):

@@ -1,8 +1,8 @@
 import pytest
-from support import TINY
 
 from clew.errors import ConfigError
 from clew.plans import check_pipeline, load_pipeline
+from support import TINY
 
 JOB = f"    job: {TINY}\n"
 

@@ -3,12 +3,12 @@ import os
 import signal
 
 import pytest
-from support import tiny_run, wait_until
 
 from clew.errors import RunFailed
 from clew.runs import IllegalMove, State, Workspace
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
+from support import tiny_run, wait_until
 
 
 @pytest.fixture

@@ -99,6 +99,14 @@ class Run:
         """Return the file that holds stdout and stderr of one attempt."""
         return self.path / "logs" / f"attempt-{attempt}.log"
 
+    def busy_seconds(self) -> float:
+        """Wall time of all attempts, each from its first event to its last."""
+        spans: dict[int, tuple[float, float]] = {}
+        for event in self.events():
+            first, last = spans.get(event["attempt"], (event["t"], event["t"]))
+            spans[event["attempt"]] = (min(first, event["t"]), max(last, event["t"]))
+        return round(sum(last - first for first, last in spans.values()), 3)
+
     def events(self, *kinds: str) -> Iterator[Event]:
         """Yield journal events of the given kinds (all without any) as they count now."""
         return read_events(self.path / "journal", frozenset(kinds) or None)

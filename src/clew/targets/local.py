@@ -52,7 +52,9 @@ class LocalWorker:
         failure = Failure("killed", reason, log_tail(run.log_path(self._attempt)))
         try:
             run.states.check(self._attempt)
-            JobResult(run.id, run.info.job, ended.value, 0.0, self._attempt, failure=failure).save(run.path)
+            JobResult(run.id, run.info.job, ended.value, run.busy_seconds(), self._attempt, failure=failure).save(
+                run.path
+            )
             run.states.move(ended, attempt=self._attempt, reason=reason)
         except (Fenced, IllegalMove):
             return run.state
@@ -95,12 +97,18 @@ def _await_claim(worker: LocalWorker, attempt: int) -> None:
     """Return when the worker has taken the run over: from then on it does not need us."""
     deadline = time.monotonic() + CLAIM_SECONDS
     while worker.run.states.read().state is State.STARTING:
-        if worker.poll() is State.FAILED:
+        if worker.poll() is State.FAILED and _was_killed(worker.run):
             last = log_tail(worker.run.log_path(attempt), 3)
             raise RunFailed("the worker ended before it took the run", where=worker.run.id, hint=" | ".join(last) or "")
         if time.monotonic() > deadline:
             raise RunFailed(f"the worker did not take the run within {CLAIM_SECONDS:.0f} s", where=worker.run.id)
         time.sleep(_POLL_SECONDS)
+
+
+def _was_killed(run: Run) -> bool:
+    """Tell a worker that never took the run from a job that failed between two looks at it."""
+    result = run.result
+    return result is not None and result.failure is not None and result.failure.kind == "killed"
 
 
 def _describe(code: int) -> str:

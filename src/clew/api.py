@@ -1,0 +1,232 @@
+"""The library: what the command line does, as functions that return results.
+
+:func:`run` is for everybody; the others are its parts, which the verbs of the command line put together.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from clew.errors import UserError
+from clew.jobs import LoadedJob, create_job_run
+from clew.plans import Executor, Plan, StageResult, find_plan, latest_runs, open_plan
+from clew.plans import Pipeline as PipelineGraph
+from clew.runs import ACTIVE, Artifact, Failure, IllegalMove, JobResult, Run, State, Workspace
+from clew.sources import Pipeline, Source, Work, check, read
+from clew.targets import LocalTarget
+from clew.targets.watching import TICK_SECONDS, Silent, Watcher, follow, is_over
+
+__all__ = ["Pipeline", "Source", "Work", "attend", "attend_plan", "check", "create", "read", "run", "start"]
+
+
+def run(
+    config: Source,
+    *,
+    overrides: Sequence[str] = (),
+    workspace: Workspace | Path | str | None = None,
+    watcher: Watcher | None = None,
+) -> JobResult:
+    """Run a job or a pipeline and wait for it.
+
+    The work happens in processes of their own, which import the file that defines the job: in a script, call this
+    below ``if __name__ == "__main__":``.
+
+    Args:
+        config: A file, its content as a mapping, a job's config as an object, or a pipeline.
+        overrides: ``key=value``, as on the command line.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+        watcher: Is told how it goes; None shows nothing.
+
+    Returns:
+        What came of it; look at ``status``. A pipeline's metrics and artifacts are called ``<stage>.<name>``.
+
+    Raises:
+        ConfigError: With every problem that the config has.
+        UserError: If a run of that name exists, or the workspace cannot be written.
+    """
+    place = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
+    return start(read(config, overrides, workspace=place), workspace=place, watcher=watcher)
+
+
+def start(work: Work, *, workspace: Workspace, watcher: Watcher | None = None) -> JobResult:
+    """Carry out what :func:`read` has loaded, and wait for it.
+
+    Raises:
+        UserError: If it cannot be started.
+    """
+    if isinstance(work, LoadedJob):
+        return attend(create(work, workspace=workspace), watcher)
+    return _execute(prepare(work, workspace=workspace), work, workspace, watcher or Silent())
+
+
+def create(loaded: LoadedJob, *, workspace: Workspace) -> Run:
+    """Make the directory of a job's run, without starting it.
+
+    Raises:
+        UserError: If the name is taken, the job's own check fails, or the workspace cannot be written.
+    """
+    check_name(loaded, workspace=workspace)
+    return create_job_run(workspace, loaded)
+
+
+def prepare(pipeline: PipelineGraph, *, workspace: Workspace) -> Plan:
+    """Make the directory of a pipeline, or find it, without starting anything.
+
+    Raises:
+        UserError: If a stage cannot run, the name is a run's, the pipeline is running, or the workspace cannot be
+            written.
+    """
+    check(pipeline, workspace=workspace)
+    check_name(pipeline, workspace=workspace)
+    plan = open_plan(workspace, pipeline.name)
+    if plan.state in ACTIVE:
+        raise UserError(
+            "the pipeline is running already",
+            where=plan.id,
+            hint=f"clew resume {plan.id} follows it, clew stop {plan.id} ends it",
+        )
+    return plan
+
+
+def attend(run: Run, watcher: Watcher | None = None) -> JobResult:
+    """Start the next attempt at a run, or adopt the worker that is alive, and wait for its end.
+
+    Raises:
+        IllegalMove: If the run has completed, or belongs to another machine.
+    """
+    state = follow(LocalTarget().launch(run), watcher or Silent(), run.id)
+    return result_of(run, state)
+
+
+def attend_plan(plan: Plan, *, workspace: Workspace, watcher: Watcher | None = None) -> JobResult:
+    """Go on with a pipeline, or wait with whoever carries it out already.
+
+    Raises:
+        UserError: If the pipeline was never started.
+    """
+    if plan.state in ACTIVE:
+        state = follow_plan(plan, workspace, watcher or Silent())
+        return plan_result(plan, state, outside_results(plan, workspace))
+    if not (plan.path / "tree.json").is_file():
+        raise UserError("this pipeline was never started", where=plan.id, hint="start it with clew run FILE")
+    return start(plan.pipeline, workspace=workspace, watcher=watcher)
+
+
+def follow_plan(plan: Plan, workspace: Workspace, watcher: Watcher) -> State:
+    """Wait until a pipeline that another process carries out is over, and return its state.
+
+    Ctrl-C asks it to stop; a second Ctrl-C leaves.
+    """
+    active: dict[str, Run] = {}
+    asked = False
+    while True:
+        try:
+            state = plan.state
+            _compare(plan, workspace, watcher, active)
+            watcher.tick()
+            if is_over(state):
+                return state
+            time.sleep(TICK_SECONDS)
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            plan.inbox.send("stop")
+
+
+def _compare(plan: Plan, workspace: Workspace, watcher: Watcher, active: dict[str, Run]) -> None:
+    """Tell a watcher which stages have started and ended since the last look."""
+    for stage, run in latest_runs(plan, workspace).items():
+        state = run.state
+        if stage not in active and state in ACTIVE:
+            active[stage] = run
+            watcher.started(stage, run)
+        elif stage in active and is_over(state):
+            del active[stage]
+            watcher.ended(stage, run, state)
+
+
+def _execute(plan: Plan, pipeline: PipelineGraph, workspace: Workspace, watcher: Watcher) -> JobResult:
+    executor = Executor(plan, workspace, LocalTarget(), watcher)
+    try:
+        state = executor.execute(pipeline)
+    except IllegalMove as error:
+        raise UserError("another process has just started this pipeline", where=plan.id) from error
+    return plan_result(plan, state, executor.results)
+
+
+def check_name(work: Work, *, workspace: Workspace) -> None:
+    """Check that a name is free: runs and pipelines share one set of names, and only a pipeline may be run again.
+
+    Raises:
+        UserError: If it is taken.
+    """
+    name = work.config.name if isinstance(work, LoadedJob) else work.name
+    run = workspace.runs / name
+    if name and (run / "run.json").exists():
+        go_on = f", or go on with it: clew resume {name}" if isinstance(work, LoadedJob) else ""
+        raise UserError(f"a run named {name!r} exists already", where=str(run), hint=f"choose another --name{go_on}")
+    if isinstance(work, LoadedJob) and (plan := find_plan(workspace, name)):
+        raise UserError(f"a pipeline named {name!r} exists already", where=str(plan.path), hint="choose another --name")
+
+
+# Results.
+
+
+def result_of(run: Run, state: State) -> JobResult:
+    """Return a run's result; one that an earlier attempt left behind does not count."""
+    now = run.states.read()
+    result = run.result
+    if result is not None and (result.status, result.attempts) == (state.value, now.attempt):
+        return result
+    failure = None if state is State.COMPLETED else Failure(state.value, now.reason or f"the run is {state}")
+    return JobResult(run.id, run.info.job, state.value, 0.0, now.attempt, failure=failure)
+
+
+def outside_results(plan: Plan, workspace: Workspace) -> dict[str, StageResult]:
+    """Return what has come of each stage that has a run, as somebody sees it who does not carry the plan out."""
+    return {stage: StageResult(run.state, run) for stage, run in latest_runs(plan, workspace).items()}
+
+
+def plan_result(plan: Plan, state: State, results: Mapping[str, StageResult]) -> JobResult:
+    """Return what came of a pipeline; names of metrics and artifacts start with the stage's."""
+    runs = {stage: item.run for stage, item in results.items() if item.run}
+    done = {stage: result_of(run, results[stage].state) for stage, run in runs.items()}
+    return JobResult(
+        run=plan.id,
+        job="pipeline",
+        status=state.value,
+        seconds=round(sum(result.seconds for result in done.values()), 3),
+        attempts=plan.states.read().attempt,
+        metrics={f"{stage}.{name}": value for stage, item in done.items() for name, value in item.metrics.items()},
+        artifacts={
+            f"{stage}.{name}": _seen_from(plan, runs[stage], artifact)
+            for stage, item in done.items()
+            for name, artifact in item.artifacts.items()
+        },
+        notes={"stages": {stage: run.id for stage, run in runs.items()}},
+        failure=None if state is State.COMPLETED else _failure(state, results, done),
+    )
+
+
+def cause(failure: Failure) -> str:
+    """Say why something ended; the kind is said where it is an exception's name, which tells something."""
+    return f"{failure.kind}: {failure.reason}" if failure.kind[:1].isupper() else failure.reason
+
+
+def _seen_from(plan: Plan, run: Run, artifact: Artifact) -> Artifact:
+    return replace(artifact, path=os.path.relpath(run.path / artifact.path, plan.path))
+
+
+def _failure(state: State, results: Mapping[str, StageResult], done: Mapping[str, JobResult]) -> Failure:
+    """The failure of the stage that gave the pipeline its state."""
+    for stage, item in results.items():
+        if item.error is not None:
+            return Failure("stage", f"stage {stage}: {item.error}")
+        if item.state is state and (failure := done[stage].failure):
+            return Failure("stage", f"stage {stage} ({done[stage].run}): {cause(failure)}", failure.log_tail)
+    return Failure(state.value, "stop was asked for" if state is State.STOPPED else f"the pipeline is {state}")

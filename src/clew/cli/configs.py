@@ -1,0 +1,133 @@
+"""``clew config``, ``clew check``, ``clew explain``: configs before anything runs."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clew import api
+from clew.cli.finding import workspace_of
+from clew.config import explain, plain, template, to_yaml
+from clew.errors import ConfigError, UserError, did_you_mean
+from clew.jobs import LoadedJob, load_job, resolve_job
+from clew.jobs.loading import registries
+from clew.plans import Pipeline
+from clew.plans.references import resolve_references, sample_value
+
+if TYPE_CHECKING:
+    from clew.cli.parser import Parser
+
+
+def configure(parser: Parser, verb: str) -> None:
+    """Add the arguments of a verb."""
+    if verb == "config":
+        parser.add_argument("action", choices=("new", "show"), help="write a commented config, or print a resolved one")
+        parser.add_argument("what", metavar="JOB|FILE", help="new: a job (see clew jobs); show: a config file")
+        parser.add_argument("-o", "--output", metavar="FILE", help="new: write there instead of printing")
+        parser.add_argument("--preset", metavar="NAME", help="new: start from a preset of the job")
+    else:
+        parser.add_argument("what", metavar="FILE", help="the config of a job or a pipeline")
+    if verb == "explain":
+        parser.add_argument("key", metavar="KEY", help="a key or a section, such as training.lr")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="values over those of the file")
+
+
+def main(arguments: Namespace) -> int:
+    """Carry out one of the three verbs."""
+    if arguments.verb == "config" and arguments.action == "new":
+        return _new(arguments)
+    work = api.read(arguments.what, arguments.overrides, workspace=workspace_of(arguments))
+    if arguments.verb == "check":
+        return _check(work, arguments)
+    if arguments.verb == "explain":
+        print(_explain(work, arguments.key))
+    else:
+        print(to_yaml(work.plain if isinstance(work, LoadedJob) else plain(work.tree)), end="")
+    return 0
+
+
+# new
+
+
+def _new(arguments: Namespace) -> int:
+    job = resolve_job(arguments.what)
+    output = Path(arguments.output) if arguments.output else None
+    head = {"job": _reference_from(arguments.what, output), **_preset(job.config, arguments.preset)}
+    text = template(job.config, head=head, registries=registries())
+    if output is None:
+        print(text, end="")
+        return 0
+    try:
+        with output.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise UserError("the file exists already", where=str(output), hint="choose another name with -o") from None
+    except OSError as error:
+        raise UserError(f"cannot write the file: {error.strerror}", where=str(output)) from error
+    print(f"{output}: written; fill in what is marked as required, then: clew check {output}")
+    return 0
+
+
+def _reference_from(reference: str, output: Path | None) -> str:
+    """A job in a file is named relative to the config that names it."""
+    place, _, name = reference.rpartition(":")
+    if not place.endswith(".py") or Path(place).is_absolute():
+        return reference
+    return f"{os.path.relpath(place, output.parent if output else Path())}:{name}"
+
+
+def _preset(cls: type, name: str | None) -> Mapping[str, Any]:
+    """The values of a preset; they go into the file, since a file that says every key would hide the preset."""
+    if name is None:
+        return {}
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    if name not in presets:
+        hint = did_you_mean(name, presets) or f"{cls.__name__} has no presets"
+        raise UserError(f"unknown preset {name!r}", hint=hint)
+    return presets[name]
+
+
+# check
+
+
+def _check(work: api.Work, arguments: Namespace) -> int:
+    loaded = api.check(work, workspace=workspace_of(arguments))
+    if isinstance(work, LoadedJob):
+        print(f"ok: {describe_job(work)}")
+        return 0
+    print(f"ok: {describe_pipeline(work)}")
+    for name, stage in work.stages.items():
+        after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
+        print(f"  {name}: {describe_job(loaded[name])}{after}")
+    return 0
+
+
+def describe_job(loaded: LoadedJob) -> str:
+    """Say in a line what a loaded job is."""
+    said = sum(entry.origin.layer != "default" for entry in loaded.loaded.origins.values())
+    rest = len(loaded.loaded.origins) - said
+    values = "value" if said == 1 else "values"
+    return f"job {loaded.reference}, {said} {values} given, {rest} by default, config {loaded.config_hash[:12]}"
+
+
+def describe_pipeline(pipeline: Pipeline) -> str:
+    """Say in a line what a pipeline is."""
+    num = len(pipeline.stages)
+    return f"pipeline {pipeline.name}, {num} {'stage' if num == 1 else 'stages'}, {pipeline.max_parallel} at a time"
+
+
+# explain
+
+
+def _explain(work: api.Work, key: str) -> str:
+    if isinstance(work, LoadedJob):
+        return explain(work.loaded, key)
+    head, _, rest = key.partition(".")
+    name, _, inner = rest.partition(".")
+    if head != "stages" or name not in work.stages:
+        hint = did_you_mean(name, work.stages) if head == "stages" and name else "such as stages.NAME.seed"
+        raise ConfigError(f"there is no key {key!r}", where=f"pipeline {work.name}", hint=hint)
+    return explain(load_job(resolve_references(work.stages[name].tree, sample_value)).loaded, inner)

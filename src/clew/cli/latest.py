@@ -1,0 +1,71 @@
+"""How a run stands now, from the end of its journal: a long run's journal need not be read for a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clew.runs import Event, Run
+from clew.runs.journal import decode, journal_files
+
+_TAIL_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The last known step and figures of a run."""
+
+    step: int | None = None
+    total: int | None = None
+    unit: str = "step"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics_step: int | None = None
+    """The step to which the figures belong."""
+
+    @property
+    def steps(self) -> str:
+        """Such as ``120/400``; empty when no step is known."""
+        if self.step is None:
+            return ""
+        return f"{self.step}/{self.total}" if self.total else str(self.step)
+
+
+def latest(run: Run) -> Latest:
+    """Return how a run stands; the figures of a result are those of the whole run and come first."""
+    result = run.result
+    final = dict(result.metrics) if result is not None and result.metrics else {}
+    step = total = metrics_step = None
+    unit = "step"
+    metrics: dict[str, Any] = {}
+    for event in _events(run.path / "journal"):
+        kind = event["kind"]
+        if kind == "horizon":
+            total, unit = event["total"], event["unit"]
+        elif kind in ("metric", "checkpoint", "restore") and isinstance(event.get("step"), int):
+            step = event["step"]
+            if kind == "metric":
+                metrics.update(event["values"])
+                metrics_step = step
+    return Latest(step, total, unit, final or metrics, None if final else metrics_step)
+
+
+def _events(folder: Path) -> Iterator[Event]:
+    """The events of rank 0: the beginning (where the horizon stands) and the end of each attempt's file."""
+    for path, _, rank in journal_files(folder):
+        if rank == 0:
+            for line in _ends(path):
+                if (event := decode(line)) is not None and "kind" in event:
+                    yield event
+
+
+def _ends(path: Path) -> list[bytes]:
+    with path.open("rb") as stream:
+        head = stream.read(_TAIL_BYTES).splitlines()
+        read = stream.tell()
+        length = stream.seek(0, 2)
+        if length <= read:
+            return head
+        stream.seek(max(read, length - _TAIL_BYTES))
+        return [*head, *stream.read().splitlines()]

@@ -1,0 +1,62 @@
+"""What is said at the end of a run or a pipeline, and with which exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from clew.api import cause
+from clew.cli.reporting import report_plan
+from clew.cli.text import clock, figures, one_line, print_table
+from clew.config.layers import word_of
+from clew.errors import ClewError
+from clew.plans import Plan
+from clew.runs import JobResult, Run, State, Workspace
+
+
+def conclude(run: Run, result: JobResult) -> int:
+    """Say what came of a run; 0 when it has completed, else 1."""
+    if result.metrics:
+        print(f"metrics: {figures(result.metrics)}")
+    for name, artifact in result.artifacts.items():
+        print(f"{name}: {run.path / artifact.path}")
+    return exit_code(result)
+
+
+def conclude_plan(plan: Plan, workspace: Workspace, result: JobResult) -> int:
+    """Say what came of a pipeline, and write its report; 0 when it has completed, else 1."""
+    runs = {stage: Run(workspace.runs / name) for stage, name in result.notes["stages"].items()}
+    print_stages(plan, runs)
+    try:
+        print(f"report: {report_plan(plan, runs).html}")
+    except (ClewError, OSError) as error:
+        # The runs are what counts: their end must be told, and with their exit code.
+        print(f"clew: no report was written: {one_line(str(error))}", file=sys.stderr)
+    return exit_code(result)
+
+
+def print_stages(plan: Plan, runs: Mapping[str, Run]) -> None:
+    """Print what stands after each stage, in an order in which they can run."""
+    rows = []
+    for stage in plan.pipeline.stages.values():
+        run = runs.get(stage.name)
+        result = run.result if run and run.state is State.COMPLETED else None
+        rows.append(
+            (
+                stage.name,
+                word_of(stage.tree, "job"),
+                str(run.state) if run else "not started",
+                clock(result.seconds) if result else "",
+                figures(result.metrics) if result else "",
+            )
+        )
+    print_table(("stage", "job", "state", "time", "metrics"), rows)
+
+
+def exit_code(result: JobResult) -> int:
+    """0 when it has completed; else 1, after a line that says why and how to go on."""
+    if result.status == State.COMPLETED:
+        return 0
+    why = f": {one_line(cause(result.failure))}" if result.failure else ""
+    print(f"clew: {result.run} {result.status}{why}; go on with: clew resume {result.run}", file=sys.stderr)
+    return 1

@@ -1,0 +1,228 @@
+"""Progress: what the journals of the active runs say, as bars in a terminal and as lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from clew.cli.interrupt import Interrupt
+from clew.cli.text import clock, headline, is_terminal
+from clew.runs import Event, JournalTail, Run, State
+
+_COUNTED = ("metric", "checkpoint")
+
+
+@dataclass
+class Progress:
+    """What is known of one run, from the events of its journal in their order."""
+
+    attempt: int = 0
+    step: int = 0
+    start: int = 0
+    """The step that the present attempt went on from."""
+    total: int | None = None
+    unit: str = "step"
+    metrics: dict[str, Any] = field(default_factory=dict)
+    _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=50))
+
+    def take(self, event: Event) -> None:
+        """Count one event in; an attempt that starts anew leaves the figures of the earlier ones behind."""
+        if event["rank"] != 0:
+            return
+        if event["attempt"] > self.attempt:
+            self.attempt, self.start = event["attempt"], 0
+            self._marks.clear()
+        kind, step = event["kind"], event.get("step")
+        if kind == "horizon":
+            self.total, self.unit = event["total"], event["unit"]
+        elif kind == "restore" and step is not None:
+            self.step = self.start = step
+            self.metrics.clear()
+            self._marks.append((event["t"], step))
+        elif kind in _COUNTED and step is not None:
+            self.metrics.update(event.get("values", {}))
+            if step > self.step or not self._marks:
+                self._marks.append((event["t"], step))
+            self.step = max(self.step, step)
+
+    @property
+    def rate(self) -> float | None:
+        """Steps in a second, over the latest events of this attempt; None while that is not known."""
+        if len(self._marks) < 2:
+            return None
+        (first, low), (last, high) = self._marks[0], self._marks[-1]
+        return (high - low) / (last - first) if last > first and high > low else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate; None while it is not known."""
+        rate = self.rate
+        return (self.total - self.step) / rate if rate and self.total is not None else None
+
+    @property
+    def percent(self) -> int | None:
+        """How much is done; None without a horizon."""
+        return 100 * self.step // self.total if self.total else None
+
+    def __str__(self) -> str:
+        total = f"/{self.total} ({self.percent} %)" if self.total else ""
+        parts = [f"{self.unit} {self.step}{total}", self.speed, headline(self.metrics), self.remaining]
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def speed(self) -> str:
+        """The rate in words; empty while it is not known."""
+        return f"{self.rate:.3g} {self.unit}/s" if self.rate else ""
+
+    @property
+    def remaining(self) -> str:
+        """The time left in words; empty while it is not known, and at the end."""
+        return f"{clock(self.seconds_left)} left" if self.seconds_left else ""
+
+
+class Tracked:
+    """An active run with its journal."""
+
+    def __init__(self, label: str, run: Run) -> None:
+        self.label = label
+        self.run = run
+        self.progress = Progress()
+        self.attempt = run.states.read().attempt
+        self.since = time.monotonic()
+        self._tail = JournalTail(run.path / "journal")
+
+    def poll(self) -> bool:
+        """Read on; say whether there was anything new."""
+        events = self._tail.poll()
+        for event in events:
+            self.progress.take(event)
+        return bool(events)
+
+
+class Display(Protocol):
+    """Shows runs."""
+
+    def begin(self, tracked: Tracked) -> None:
+        """A run appears."""
+
+    def update(self, tracked: Tracked) -> None:
+        """There is news of it."""
+
+    def end(self, tracked: Tracked, state: State) -> None:
+        """It is over."""
+
+    def note(self, text: str) -> None:
+        """Say something besides."""
+
+
+class Lines:
+    """Plain lines: one at the start, one at every tenth of the way or every ten seconds, and one at the end."""
+
+    def __init__(self, interval: float = 10.0) -> None:
+        self._interval = interval
+        self._said: dict[str, tuple[float, int]] = {}
+        self._resumed: set[str] = set()
+
+    def begin(self, tracked: Tracked) -> None:
+        """Say that the run has started, and where."""
+        self._said[tracked.label] = (time.monotonic(), (tracked.progress.percent or 0) // 10)
+        self._resumed.discard(tracked.label)
+        self.note(f"{tracked.label}: started, attempt {tracked.attempt} ({tracked.run.path})")
+        self._say_where_it_goes_on(tracked)
+
+    def update(self, tracked: Tracked) -> None:
+        """Say how far it is, when it is time to."""
+        self._say_where_it_goes_on(tracked)
+        progress = tracked.progress
+        last, tenth = self._said[tracked.label]
+        now, reached = time.monotonic(), (progress.percent or 0) // 10
+        if reached != tenth or now - last >= self._interval:
+            self._said[tracked.label] = (now, reached)
+            self.note(f"{tracked.label}: {progress}")
+
+    def end(self, tracked: Tracked, state: State) -> None:
+        """Say how it ended."""
+        self._say_where_it_goes_on(tracked)
+        progress, seconds = tracked.progress, time.monotonic() - tracked.since
+        parts = [f"{state} at {progress.unit} {progress.step} after {clock(seconds)}", headline(progress.metrics)]
+        self.note(f"{tracked.label}: {', '.join(part for part in parts if part)}")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+
+    def _say_where_it_goes_on(self, tracked: Tracked) -> None:
+        """Once, when the attempt has restored a checkpoint; the journal tells it a while after the start."""
+        progress = tracked.progress
+        if progress.attempt == tracked.attempt and progress.start and tracked.label not in self._resumed:
+            self._resumed.add(tracked.label)
+            self.note(f"{tracked.label}: goes on from {progress.unit} {progress.start}")
+
+
+class ProgressWatcher:
+    """A watcher that reads the journals of the active runs and has them shown.
+
+    It is also where a Ctrl-C comes through: in :meth:`tick`, where whoever waits for the runs expects it.
+
+    Args:
+        display: Shows the runs.
+        interrupt: Keeps a Ctrl-C until the next tick.
+        interval: Seconds between two looks at the journals.
+    """
+
+    def __init__(self, display: Display, interrupt: Interrupt, interval: float = 0.2) -> None:
+        self._display = display
+        self._interrupt = interrupt
+        self._interval = interval
+        self._active: dict[str, Tracked] = {}
+        self._looked = 0.0
+
+    def started(self, label: str, run: Run) -> None:
+        """Show a run that has been started or adopted."""
+        tracked = self._active[label] = Tracked(label, run)
+        tracked.poll()
+        self._display.begin(tracked)
+
+    def reused(self, label: str, run: Run) -> None:
+        """Say that a run is done already."""
+        self._display.note(f"{label}: done already, {run.id} is kept")
+
+    def tick(self) -> None:
+        """Look at the journals; raises KeyboardInterrupt when Ctrl-C was pressed."""
+        if time.monotonic() - self._looked >= self._interval:
+            self._looked = time.monotonic()
+            for tracked in self._active.values():
+                if tracked.poll():
+                    self._display.update(tracked)
+        if self._interrupt.pending:
+            self._display.note(self._what_happens())
+            self._interrupt.deliver()
+
+    def ended(self, label: str, run: Run, state: State) -> None:
+        """Show how a run ended."""
+        tracked = self._active.pop(label)
+        tracked.poll()
+        self._display.end(tracked, state)
+
+    def _what_happens(self) -> str:
+        names = ", ".join(self._active) or "nothing is running"
+        if self._interrupt.count > 1:
+            return f"clew: leaving; what runs here ends by itself when it has saved ({names})"
+        return f"clew: stopping, each run saves first: {names} (Ctrl-C again to leave without waiting)"
+
+
+@contextmanager
+def watching() -> Iterator[ProgressWatcher]:
+    """Give the watcher that fits stdout, for as long as runs are waited for."""
+    with Interrupt() as interrupt:
+        if is_terminal():
+            from clew.cli.bars import Bars
+
+            with Bars() as bars:
+                yield ProgressWatcher(bars, interrupt)
+        else:
+            yield ProgressWatcher(Lines(), interrupt)

@@ -1,0 +1,123 @@
+"""``clew run`` and ``clew resume``: start something, or go on with it, and wait for its end."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from clew import api
+from clew.cli.configs import describe_job, describe_pipeline
+from clew.cli.detach import detach_plan, detach_run
+from clew.cli.finding import find, workspace_of
+from clew.cli.outcome import conclude, conclude_plan
+from clew.cli.progress import watching
+from clew.config import to_yaml
+from clew.errors import UserError
+from clew.jobs import LoadedJob
+from clew.plans import Pipeline, Plan
+from clew.runs import ACTIVE, IllegalMove, Run, State, Workspace
+
+if TYPE_CHECKING:
+    from clew.cli.parser import Parser
+
+
+def configure(parser: Parser, verb: str) -> None:
+    """Add the arguments of a verb."""
+    if verb == "run":
+        parser.add_argument("file", metavar="FILE", help="the config of a job or a pipeline")
+        parser.add_argument(
+            "overrides", nargs="*", default=[], metavar="key=value", help="values over those of the file"
+        )
+        parser.add_argument("--name", default="", help="name of the run or the pipeline")
+        parser.add_argument("--dry-run", action="store_true", help="check everything, and show what would run")
+    else:
+        parser.add_argument("name", metavar="RUN|PIPELINE", help="what to go on with")
+    parser.add_argument("--detach", action="store_true", help="return as soon as it runs")
+
+
+def main(arguments: Namespace) -> int:
+    """Start or resume, wait, and say what came of it."""
+    workspace = workspace_of(arguments)
+    if arguments.verb == "resume":
+        found = find(workspace, arguments.name)
+        if isinstance(found, Run):
+            return _resume_run(found, arguments.detach)
+        return _resume_plan(found, workspace, arguments.detach)
+    work = api.read(arguments.file, arguments.overrides, workspace=workspace, name=arguments.name)
+    if arguments.dry_run:
+        return _show_plan(work, workspace)
+    if isinstance(work, LoadedJob):
+        return _attend(api.create(work, workspace=workspace), arguments.detach)
+    if arguments.detach:
+        plan = api.prepare(work, workspace=workspace)
+        plan.write(work)
+        return detach_plan(plan, workspace)
+    with watching() as watcher:
+        result = api.start(work, workspace=workspace, watcher=watcher)
+    return conclude_plan(Plan(workspace.plans / work.name), workspace, result)
+
+
+def _attend(run: Run, detach: bool) -> int:
+    try:
+        if detach:
+            return detach_run(run)
+        with watching() as watcher:
+            result = api.attend(run, watcher)
+    except IllegalMove as error:
+        hint = f"clew show {run.id} shows how it is now"
+        raise UserError("another process has just started this run", where=run.id, hint=hint) from error
+    return conclude(run, result)
+
+
+def _resume_run(run: Run, detach: bool) -> int:
+    state = run.state
+    if state is State.COMPLETED:
+        print(f"{run.id} has completed already; clew show {run.id} shows what came of it")
+        return 0
+    if state is State.UNKNOWN:
+        raise _elsewhere(run.id)
+    if state in ACTIVE:
+        print(f"{run.id} is running already, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
+        if detach:
+            return 0
+    return _attend(run, detach)
+
+
+def _resume_plan(plan: Plan, workspace: Workspace, detach: bool) -> int:
+    state = plan.state
+    if state is State.COMPLETED:
+        print(f"{plan.id} has completed already; clew show {plan.id} shows what came of it")
+        return 0
+    if state is State.UNKNOWN:
+        raise _elsewhere(plan.id)
+    if state in ACTIVE:
+        print(f"{plan.id} is running already{'' if detach else '; following it'}")
+        if detach:
+            return 0
+    if detach:
+        return detach_plan(plan, workspace)
+    with watching() as watcher:
+        result = api.attend_plan(plan, workspace=workspace, watcher=watcher)
+    return conclude_plan(plan, workspace, result)
+
+
+def _elsewhere(name: str) -> UserError:
+    return UserError(
+        "it was started on another machine, and nothing answers from there",
+        where=name,
+        hint="resume it on that machine, or wait until it can be known whether it is alive",
+    )
+
+
+def _show_plan(work: LoadedJob | Pipeline, workspace: Workspace) -> int:
+    """Print what would run; make nothing."""
+    api.check_name(work, workspace=workspace)
+    loaded = api.check(work, workspace=workspace)
+    for name, job in loaded.items():
+        print(f"# {name + ': ' if name else ''}{describe_job(job)}")
+        print(to_yaml(job.plain), end="" if not name else "\n")
+    if isinstance(work, Pipeline):
+        print(f"# {describe_pipeline(work)}")
+    print("dry run: everything checked, nothing started", file=sys.stderr)
+    return 0

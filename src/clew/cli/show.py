@@ -1,0 +1,118 @@
+"""``clew show``: all about one run or pipeline."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from clew.checkpoints import CheckpointStore
+from clew.cli.finding import find, workspace_of
+from clew.cli.latest import latest
+from clew.cli.text import age, clock, figures, size
+from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunState, State, Workspace
+
+if TYPE_CHECKING:
+    from clew.cli.parser import Parser
+    from clew.plans import Plan
+
+_LOG_LINES = 10
+
+
+def configure(parser: Parser, verb: str) -> None:
+    """Add the argument."""
+    parser.add_argument("name", metavar="RUN|PIPELINE", help="see clew ls")
+
+
+def main(arguments: Namespace) -> int:
+    """Print all about it."""
+    workspace = workspace_of(arguments)
+    found = find(workspace, arguments.name)
+    if isinstance(found, Run):
+        for name, value in _facts(found):
+            print(f"{name:<12} {value}".rstrip())
+    else:
+        _show_plan(found, workspace)
+    return 0
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    """Names and values; an empty name goes on with what the last one is about."""
+    info, stored, state = run.info, run.states.read(), run.state
+    result = run.result
+    yield "run", run.id
+    yield "job", info.job
+    if info.plan:
+        yield "pipeline", f"{info.plan}, stage {info.stage}"
+    yield "state", _state(state, stored)
+    yield "created", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(info.created))}"
+    yield "folder", str(run.path)
+    yield "config", f"{run.config_path} (hash {info.config_hash[:12]}, code {info.code_hash[:12]})"
+    yield from _progress(run, result)
+    yield from _outputs(run, result)
+    if result is not None and result.failure is not None and result.attempts == stored.attempt and state in RESUMABLE:
+        yield "reason", f"{result.failure.kind}: {result.failure.reason}"
+        for line in result.failure.log_tail[-_LOG_LINES:]:
+            yield "", f"| {line}"
+    elif stored.reason and state not in ACTIVE:
+        yield "reason", stored.reason
+    if next_step := _next(run, state):
+        yield "next", next_step
+
+
+def _state(state: State, stored: RunState) -> str:
+    since = (
+        f" for {age(time.time() - stored.changed)}" if state in ACTIVE else f", {age(time.time() - stored.changed)} ago"
+    )
+    owner = f", process {stored.owner.pid} on {stored.owner.host}" if stored.owner and state in ACTIVE else ""
+    return f"{state}{since}, attempt {stored.attempt}{owner}"
+
+
+def _progress(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
+    now = latest(run)
+    if now.steps:
+        yield now.unit, now.steps
+    if now.metrics:
+        yield "metrics", figures(now.metrics) + (f" ({now.unit} {now.metrics_step})" if now.metrics_step else "")
+    if result is not None and result.seconds:
+        yield "time", f"{clock(result.seconds)} in {result.attempts} attempt{'s' if result.attempts > 1 else ''}"
+
+
+def _outputs(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
+    label = "checkpoints"
+    for checkpoint in CheckpointStore(run.checkpoints).all():
+        yield label, str(checkpoint.path)
+        label = ""
+    label = "artifacts"
+    for artifact in result.artifacts.values() if result is not None else ():
+        yield label, f"{run.path / artifact.path} ({size(artifact.bytes)})"
+        label = ""
+
+
+def _next(run: Run, state: State) -> str:
+    if state in RESUMABLE or state is State.CREATED:
+        return f"clew resume {run.id}"
+    if state in ACTIVE:
+        return f"clew resume {run.id} follows it, clew stop {run.id} ends it"
+    return ""
+
+
+def _show_plan(plan: Plan, workspace: Workspace) -> None:
+    from clew.cli.detach import log_path
+    from clew.cli.outcome import print_stages
+    from clew.plans import latest_runs
+
+    state = plan.state
+    print(f"pipeline     {plan.id}")
+    print(f"state        {_state(state, plan.states.read())}")
+    print(f"config       {plan.path / 'pipeline.yaml'}")
+    if log_path(plan).is_file():
+        print(f"log          {log_path(plan)}")
+    if (plan.path / "report.html").is_file():
+        print(f"report       {plan.path / 'report.html'}")
+    if (plan.path / "tree.json").is_file():
+        print()
+        print_stages(plan, latest_runs(plan, workspace))
+    if state in RESUMABLE:
+        print(f"\nnext         clew resume {plan.id}")
