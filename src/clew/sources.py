@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 Work = LoadedJob | PipelineGraph
 """What a source turns out to be, ready to be started."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Pipeline:
@@ -102,15 +99,7 @@ def read(source: Source, overrides: Sequence[str] = (), *, workspace: Workspace,
     if isinstance(said, Path) and "pipeline" not in tree.items:
         name = name or said.stem  # two nameless pipelines in one workspace are not the same one
     named = [f"pipeline={json.dumps(name)}"] if name else []
-    pipeline = load_pipeline(said, [*overrides, *named], environment=workspace.environment)
-    for word in (pipeline.name, *pipeline.stages):
-        if not _NAME.fullmatch(word):
-            raise ConfigError(
-                f"{word!r} cannot be a name",
-                where=pipeline.tree.origin.where,
-                hint="names of pipelines and stages are made of letters, digits, '.', '_' and '-'",
-            )
-    return pipeline
+    return load_pipeline(said, [*overrides, *named], environment=workspace.environment)
 
 
 def _said(source: Source) -> Path | Mapping[str, Any]:

@@ -1,7 +1,9 @@
 import pytest
 
 from clew.errors import ConfigError
-from clew.plans import check_pipeline, load_pipeline
+from clew.plans import load_pipeline
+from clew.runs import Workspace
+from clew.sources import check
 from support import TINY
 
 JOB = f"    job: {TINY}\n"
@@ -44,6 +46,10 @@ ERRORS = {
         f"max_parallel: 0\nstages:\n  a:\n{JOB}",
         r"p\.yaml:1: max_parallel must be a whole number of at least 1, not 0",
     ),
+    "a name that leads out of the workspace": (
+        f"pipeline: ../up\nstages:\n  a:\n{JOB}",
+        r"p\.yaml:1: '\.\./up' cannot be a name",
+    ),
     "a stage that is no config": ("stages:\n  a: 3\n", r"p\.yaml:2: the stage 'a' must be a job's config"),
 }
 
@@ -58,19 +64,19 @@ def test_a_graph_that_makes_no_sense_is_refused(tmp_path, case):
 def test_mistakes_in_a_late_stage_show_before_anything_runs(tmp_path):
     pipeline = load(tmp_path, f"stages:\n  a:\n{JOB}  b:\n{JOB}    after: a\n    untill: 3\n")
     with pytest.raises(ConfigError, match=r"p\.yaml:7: unknown key 'untill'\n  did you mean 'until'\?"):
-        check_pipeline(pipeline)
+        check(pipeline, workspace=Workspace(tmp_path))
 
 
 def test_a_reference_to_a_number_passes_the_check(tmp_path):
     pipeline = load(tmp_path, f"stages:\n  a:\n{JOB}  b:\n{JOB}    start: ${{a.metrics.value}}\n")
-    assert check_pipeline(pipeline)["b"].config.start == 0.5
+    assert check(pipeline, workspace=Workspace(tmp_path))["b"].config.start == 0.5
 
 
 def test_overrides_reach_into_stages_and_beat_the_environment(tmp_path):
     (tmp_path / "p.yaml").write_text(f"stages:\n  a:\n{JOB}    until: 3\n    pause: 0.1\n")
     (tmp_path / "clew.yaml").write_text(f"environment:\n  {TINY}: {{until: 4, pause: 0.2}}\n")
     pipeline = load_pipeline(tmp_path / "p.yaml", ["stages.a.until=5"], environment=tmp_path / "clew.yaml")
-    config = check_pipeline(pipeline)["a"].config
+    config = check(pipeline, workspace=Workspace(tmp_path))["a"].config
     assert (config.until, config.pause) == (5, 0.2)
 
 
@@ -78,5 +84,5 @@ def test_a_stage_extends_files_beside_its_own_and_their_references_are_edges(tmp
     (tmp_path / "shared.yaml").write_text("until: 3\nstart: ${a.metrics.value}\n")
     pipeline = load(tmp_path, f"stages:\n  b:\n    extends: shared.yaml\n{JOB}    pause: 0.5\n  a:\n{JOB}")
     assert pipeline.stages["b"].needs == ("a",)
-    config = check_pipeline(pipeline)["b"].config
+    config = check(pipeline, workspace=Workspace(tmp_path))["b"].config
     assert (config.until, config.pause) == (3, 0.5)

@@ -38,7 +38,8 @@ def test_a_name_that_exists_is_refused_and_the_old_run_is_untouched(workspace):
 
 
 def test_a_creation_that_was_cut_off_is_no_run_and_can_be_repeated(workspace):
-    (workspace.runs / "first-try" / "journal").mkdir(parents=True)
+    (workspace.runs / ".new-first-try-99" / "journal").mkdir(parents=True)
+    (workspace.runs / ".new-first-try-99" / "run.json").write_text("{}")
     assert workspace.list_runs() == []
     assert create(workspace).state is State.CREATED
 

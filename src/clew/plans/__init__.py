@@ -1,6 +1,6 @@
 """Plans: several runs in an order."""
 
-from clew.plans.executor import Executor, StageResult, check_pipeline, latest_runs
+from clew.plans.executor import Executor, StageResult, latest_runs
 from clew.plans.loading import load_pipeline
 from clew.plans.pipeline import Pipeline, Stage, is_pipeline, parse_pipeline
 from clew.plans.storage import Plan, find_plan, open_plan
@@ -11,7 +11,6 @@ __all__ = [
     "Plan",
     "Stage",
     "StageResult",
-    "check_pipeline",
     "find_plan",
     "is_pipeline",
     "latest_runs",

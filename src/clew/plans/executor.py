@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from clew.config.tree import Origin
 from clew.errors import ClewError
 from clew.jobs import LoadedJob, create_job_run, load_job
 from clew.plans.pipeline import Pipeline, Stage
-from clew.plans.references import resolve_references, sample_value, value_from_run
+from clew.plans.references import resolve_references, value_from_run
 from clew.plans.storage import Plan
 from clew.runs import Owner, Run, State, Workspace
 from clew.targets import Target, Worker
@@ -104,21 +103,26 @@ class Executor:
                 self._start(stage)
 
     def _start(self, stage: Stage) -> None:
+        run: Run | None = None
         try:
-            loaded = self._load(stage)
-            run = self._find(stage, loaded)
-            if run is not None and run.state is State.COMPLETED:
+            run = self._run_for(stage)
+            self._plan.choose_run(stage.name, run.id)
+            if run.state is State.COMPLETED:
                 self._results[stage.name] = StageResult(State.COMPLETED, run)
                 self._watcher.reused(stage.name, run)
                 return
-            run = run or create_job_run(
-                self._workspace, loaded, run_id=self._free_name(stage), plan=self._plan.id, stage=stage.name
-            )
             self._active[stage.name] = self._target.launch(run)
             self._watcher.started(stage.name, run)
         except ClewError as error:
             # One stage that cannot start must not take down the stages that run.
-            self._results[stage.name] = StageResult(State.FAILED, None, error)
+            self._results[stage.name] = StageResult(State.FAILED, run, error)
+
+    def _run_for(self, stage: Stage) -> Run:
+        """Return the run that stands for a stage: one that is done, one to go on with, or a new one."""
+        loaded = self._load(stage)
+        return self._find(stage, loaded) or create_job_run(
+            self._workspace, loaded, run_id=self._free_name(stage), plan=self._plan.id, stage=stage.name
+        )
 
     def _load(self, stage: Stage) -> LoadedJob:
         def lookup(name: str, rest: str, origin: Origin) -> object:
@@ -185,29 +189,12 @@ class Executor:
         return State.STOPPED if self._stopping or State.STOPPED in states else State.FAILED
 
 
-def check_pipeline(pipeline: Pipeline) -> dict[str, LoadedJob]:
-    """Load every stage with stand-ins for its references, so that mistakes show before the first stage runs.
-
-    Raises:
-        ClewError: For the first stage that cannot be loaded.
-    """
-    return {stage.name: load_job(resolve_references(stage.tree, sample_value)) for stage in pipeline.stages.values()}
-
-
 def latest_runs(plan: Plan, workspace: Workspace) -> dict[str, Run]:
-    """Return the newest run of each stage that has one, for people who look at a plan from outside."""
-    found: dict[str, Run] = {}
-    for path in workspace.runs.glob(f"{plan.id}.*/run.json"):
-        run = Run(Path(path.parent))
-        stage = run.info.stage
-        if run.info.plan == plan.id and stage and (stage not in found or run.info.created > found[stage].info.created):
-            found[stage] = run
-    return found
+    """Return the run that stood for each stage when the plan was last carried out, for people who look from outside."""
+    found = {stage: Run(workspace.runs / run) for stage, run in plan.chosen_runs().items()}
+    return {stage: run for stage, run in found.items() if (run.path / "run.json").exists()}
 
 
 def _artifacts_present(run: Run) -> bool:
     result = run.result
     return result is not None and all((run.path / item.path).exists() for item in result.artifacts.values())
-
-
-__all__ = ["Executor", "StageResult", "check_pipeline", "latest_runs"]

@@ -25,7 +25,7 @@ def load_pipeline(
 
     Raises:
         ConfigError: For a file that cannot be read and a graph that makes no sense. The stages' configs are checked by
-            :func:`clew.plans.check_pipeline`, and when they start.
+            :func:`clew.sources.check`, and when they start.
     """
     present = environment if environment is not None and environment.is_file() else None
     tree = _with_layers(load_tree(source), present)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +14,7 @@ from clew.plans.references import references
 
 KEYS = ("pipeline", "max_parallel", "stages", "extends")
 _STAGE_KEYS = ("after",)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,30 @@ def parse_pipeline(tree: Tree) -> Pipeline:
     section = tree.items.get("stages")
     if not isinstance(section, Section) or not section.items:
         raise ConfigError("a pipeline needs at least one stage under 'stages:'", where=tree.origin.where)
+    name = str(_scalar(tree, "pipeline", "pipeline"))
+    _check_names(name, section, tree)
     stages = {name: _stage(name, node, section) for name, node in section.items.items()}
     return Pipeline(
-        name=str(_scalar(tree, "pipeline", "pipeline")),
+        name=name,
         max_parallel=_max_parallel(tree),
         stages={name: stages[name] for name in _order(stages, tree)},
         tree=tree,
     )
+
+
+def _check_names(name: str, section: Section, tree: Tree) -> None:
+    """Names become directories, so they must not lead out of the workspace."""
+    places = [
+        (name, tree.items.get("pipeline", tree).origin),
+        *((key, node.origin) for key, node in section.items.items()),
+    ]
+    for word, origin in places:
+        if not _NAME.fullmatch(word):
+            raise ConfigError(
+                f"{word!r} cannot be a name",
+                where=origin.where,
+                hint="names of pipelines and stages are made of letters, digits, '.', '_' and '-'",
+            )
 
 
 def _stage(name: str, node: Node, section: Section) -> Stage:

@@ -53,6 +53,19 @@ class Plan:
         assert isinstance(tree, Section)
         return parse_pipeline(tree)
 
+    def choose_run(self, stage: str, run: str) -> None:
+        """Note which run stands for a stage now; for those who look from outside, never for decisions."""
+        if self.chosen_runs().get(stage) != run:
+            write_json(self.path / "stages.json", {**self.chosen_runs(), stage: run})
+
+    def chosen_runs(self) -> dict[str, str]:
+        """Return the run of each stage, as last noted."""
+        try:
+            chosen: dict[str, str] = read_json(self.path / "stages.json")
+        except (OSError, ValueError):
+            return {}
+        return chosen
+
     def write(self, pipeline: Pipeline) -> None:
         """Store what is asked for now."""
         write_atomically(self.path / "pipeline.yaml", to_yaml(plain(pipeline.tree)))

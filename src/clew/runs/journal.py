@@ -6,6 +6,7 @@ which ``float()`` reads back. A torn last line (a crash in mid-write) is skipped
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -35,30 +36,36 @@ class JournalWriter:
         self._clock = clock
         self._lock = threading.Lock()
         self._stream = self.path.open("a", encoding="utf-8")
-        self._flushed = clock()
+        self._closed = threading.Event()
+        self._flusher = threading.Thread(target=self._keep_flushing, name="clew-journal", daemon=True)
+        self._flusher.start()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event; it reaches the file within about half a second, or at :meth:`flush`."""
-        now = self._clock()
-        line = encode({"t": round(now, 4), "kind": kind, **fields})
+        """Append one event; it reaches the file within half a second, or at :meth:`flush`."""
+        line = encode({"t": round(self._clock(), 4), "kind": kind, **fields})
         with self._lock:
             self._stream.write(line)
-            if now - self._flushed >= FLUSH_SECONDS:
-                self._stream.flush()
-                self._flushed = now
 
     def flush(self, *, sync: bool = False) -> None:
         """Hand everything to the operating system and, with ``sync``, to the disk."""
         with self._lock:
             self._stream.flush()
-            self._flushed = self._clock()
             if sync:
                 os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Sync and close the file."""
+        self._closed.set()
+        self._flusher.join()
         self.flush(sync=True)
         self._stream.close()
+
+    def _keep_flushing(self) -> None:
+        """Onlookers see what happened also while nothing more happens, such as during a long validation."""
+        while not self._closed.wait(FLUSH_SECONDS):
+            # A full disk shows at the next flush of the run itself, where it can be reported.
+            with contextlib.suppress(OSError):
+                self.flush()
 
 
 def encode(event: Event) -> str:

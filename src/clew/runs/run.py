@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.errors import UserError
-from clew.runs.files import read_json, write_atomically, write_json
+from clew.runs.files import read_json, sync_directory, write_atomically, write_json
 from clew.runs.ids import ulid
 from clew.runs.inbox import Inbox
 from clew.runs.journal import Event, read_events
@@ -120,34 +123,34 @@ class Run:
 
 
 def create_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str, Any]) -> Run:
-    """Make a run directory in state ``created``.
-
-    ``run.json`` is written last, so a directory without it is an unfinished creation and no run.
+    """Make a run directory in state ``created``: whole under a hidden name first, then one rename.
 
     Raises:
         UserError: If the name exists, or the workspace cannot be written.
     """
-    run = Run(runs / info.id)
+    final = runs / info.id
+    staging = Run(runs / f".new-{info.id}-{os.getpid()}")
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        run.path.mkdir()
-    except FileExistsError:
-        if (run.path / "run.json").exists():
+        shutil.rmtree(staging.path, ignore_errors=True)
+        for name in FOLDERS:
+            (staging.path / name).mkdir(parents=True)
+        write_atomically(staging.config_path, config_yaml)
+        write_json(staging.path / "origins.json", dict(origins))
+        staging.states.create()
+        write_json(staging.path / "run.json", asdict(info))
+        staging.path.rename(final)
+        sync_directory(runs)
+    except OSError as error:
+        shutil.rmtree(staging.path, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and final.is_dir():
             raise UserError(
                 f"a run named {info.id!r} exists already",
-                where=str(run.path),
+                where=str(final),
                 hint=f"choose another --name, or go on with it: clew resume {info.id}",
             ) from None
-    except OSError as error:
         raise UserError(
             f"the workspace cannot be written: {error.strerror}",
             where=str(runs),
             hint="choose another one with --workspace DIR or CLEW_WORKSPACE",
         ) from error
-    for name in FOLDERS:
-        (run.path / name).mkdir(exist_ok=True)
-    write_atomically(run.config_path, config_yaml)
-    write_json(run.path / "origins.json", dict(origins))
-    run.states.create()
-    write_json(run.path / "run.json", asdict(info))
-    return run
+    return Run(final)

@@ -39,8 +39,7 @@ class Workspace:
 
     def list_runs(self) -> list[Run]:
         """Return every run, the oldest first."""
-        found = [path.parent for path in self.runs.glob("*/run.json")]
-        return [Run(path) for path in sorted(found, key=lambda path: (path / "run.json").stat().st_mtime)]
+        return [Run(path) for path in sorted(self._folders(), key=lambda path: (path / "run.json").stat().st_mtime)]
 
     def find_run(self, name: str) -> Run:
         """Return the run of that name; a path to its directory is taken too.
@@ -51,6 +50,10 @@ class Workspace:
         for path in (self.runs / name, Path(name).absolute()):
             if name and (path / "run.json").is_file():
                 return Run(path)
-        names = [path.parent.name for path in self.runs.glob("*/run.json")]
+        names = [path.name for path in self._folders()]
         hint = did_you_mean(name, names) if len(names) <= 12 or name else ""
         raise UserError(f"there is no run {name!r}", where=str(self.runs), hint=hint or "clew ls shows what there is")
+
+    def _folders(self) -> list[Path]:
+        """Return the folders of runs; hidden ones are being made or thrown away."""
+        return [path.parent for path in self.runs.glob("*/run.json") if not path.parent.name.startswith(".")]
