@@ -33,6 +33,10 @@ class ClewError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  {self.hint}" if self.hint else text
 
+    def one_line(self) -> str:
+        """Return the same on one line, for tables and journals."""
+        return f"{self.where}: {self.what}".removeprefix(": ") + (f" ({self.hint})" if self.hint else "")
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.where, self.hint))
 

@@ -73,7 +73,7 @@ def _attempt(run: Run, attempt: int) -> tuple[State, Outcome, dict[str, Any], Fa
         raise
     except Exception as error:
         _print_failure(error)
-        failure = Failure(type(error).__name__, str(error), log_tail(run.log_path(attempt)))
+        failure = Failure(type(error).__name__, _reason(error), log_tail(run.log_path(attempt)))
         return State.FAILED, Outcome(), artifacts, failure
 
 
@@ -82,8 +82,12 @@ def _guarded(session: Session[Any], body: Callable[[], Outcome]) -> Outcome:
     try:
         return body()
     except Exception as error:
-        session.event("failure", error=type(error).__name__, reason=str(error))
+        session.event("failure", error=type(error).__name__, reason=_reason(error))
         raise
+
+
+def _reason(error: Exception) -> str:
+    return error.one_line() if isinstance(error, ClewError) else str(error)
 
 
 def _print_failure(error: Exception) -> None:

@@ -84,6 +84,7 @@ class GrpoConfig(JobConfig):
 def _check(config: GrpoConfig, runs: Path) -> None:
     check_reference(config.model, runs)
     require_parts(config.task, "prompts", "rewards", needed_by="grpo")
+    _prompts(config)  # reads all data, so that a bad row shows before a run is made of it
 
 
 @job(check=_check)
@@ -100,9 +101,7 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     source = resolve(config.model, session.run.path.parent)
     tokenizer = load_tokenizer(source)
-    prompts = config.task.prompts("train")
-    if not prompts:
-        raise UserError("the task has no train prompts", hint="grpo needs at least one")
+    prompts = _prompts(config)
     rewards = config.task.rewards()
     recorder = RolloutRecorder(session, prompts, rewards)
     trainer = trl.GRPOTrainer(
@@ -121,6 +120,13 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     train(session, trainer, config.checkpoint)
     publish(session, trainer.model, tokenizer)
     return Outcome(metrics=_final_metrics(session), notes={"prompts": len(prompts)})
+
+
+def _prompts(config: GrpoConfig) -> Sequence[Example]:
+    prompts = config.task.prompts("train")
+    if not prompts:
+        raise UserError("the task has no train prompts", hint="grpo needs at least one")
+    return prompts
 
 
 def _prompt(example: Example, tokenizer: Any, chat: Chat) -> Any:

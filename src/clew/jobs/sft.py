@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.tuning import LoraConfig, TuningConfig, peft_config, publish, trainer_arguments
 from clew.models.source import ModelReference, check_reference, resolve
 from clew.session import Outcome, Session
-from clew.tasks import Chat, Task, render_example, require_parts
+from clew.tasks import Chat, Example, Task, render_example, require_parts
 
 
 @config
@@ -64,6 +65,7 @@ class SftConfig(JobConfig):
 def _check(config: SftConfig, runs: Path) -> None:
     check_reference(config.model, runs)
     require_parts(config.task, "examples", needed_by="sft")
+    _examples(config, "train")  # reads all data, so that a bad row shows before a run is made of it
 
 
 @job(check=_check)
@@ -95,6 +97,13 @@ def sft(session: Session[SftConfig]) -> Outcome:
     return Outcome(metrics=_final_metrics(session), notes={"examples": len(rows), "steps": steps})
 
 
+def _examples(config: SftConfig, split: str) -> Sequence[Example]:
+    examples = config.task.examples(split)
+    if not examples:
+        raise UserError(f"the task has no {split} examples", hint="sft needs at least one")
+    return examples
+
+
 def _dataset(config: SftConfig, tokenizer: Any, split: str) -> Any:
     """Render a split for TRL.
 
@@ -103,9 +112,7 @@ def _dataset(config: SftConfig, tokenizer: Any, split: str) -> Any:
     """
     import datasets
 
-    examples = config.task.examples(split)
-    if not examples:
-        raise UserError(f"the task has no {split} examples", hint="sft needs at least one")
+    examples = _examples(config, split)
     rows = [render_example(example, tokenizer, config.chat) for example in examples]
     limit = config.training.max_length
     for example, row in zip(examples, rows, strict=True):
