@@ -184,7 +184,7 @@ def result_of(run: Run, state: State) -> JobResult:
     if result is not None and (result.status, result.attempts) == (state.value, now.attempt):
         return result
     failure = None if state is State.COMPLETED else Failure(state.value, now.reason or f"the run is {state}")
-    return JobResult(run.id, run.info.job, state.value, 0.0, now.attempt, failure=failure)
+    return JobResult(run.id, run.info.job, state.value, run.busy_seconds(), now.attempt, failure=failure)
 
 
 def outside_results(plan: Plan, workspace: Workspace) -> dict[str, StageResult]:

@@ -6,23 +6,20 @@ before it could claim it leaves without touching anything.
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import traceback
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from clew.errors import ClewError
 from clew.jobs import load_run_config, resolve_job
 from clew.runs import Failure, Fenced, IllegalMove, JobResult, JournalWriter, Owner, Run, State
+from clew.runs.environment import environment
 from clew.runs.result import log_tail
 from clew.session import Outcome, RunStopped, Session
 
 EXIT_CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 3, State.INTERRUPTED: 4}
-_REPORTED_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
 def main(arguments: list[str]) -> int:
@@ -73,7 +70,12 @@ def _attempt(run: Run, attempt: int) -> tuple[State, Outcome, dict[str, Any], Fa
         raise
     except Exception as error:
         _print_failure(error)
-        failure = Failure(type(error).__name__, _reason(error), log_tail(run.log_path(attempt)))
+        failure = Failure(
+            type(error).__name__,
+            _reason(error),
+            log_tail(run.log_path(attempt)),
+            out_of_memory=isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError",
+        )
         return State.FAILED, Outcome(), artifacts, failure
 
 
@@ -115,26 +117,11 @@ def _finish(
         notes=outcome.notes,
         failure=failure,
         environment=environment(),
+        target=run.info.target,
+        directory=str(run.path),
     )
     result.save(run.path)
     run.states.move(state, attempt=attempt, reason=failure.reason if failure else "")
-
-
-def environment() -> dict[str, Any]:
-    """Return versions and hardware, without importing a library for it."""
-    versions = {}
-    for name in _REPORTED_LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "libraries": versions,
-    }
 
 
 if __name__ == "__main__":

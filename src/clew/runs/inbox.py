@@ -16,7 +16,7 @@ from clew.errors import UserError, did_you_mean
 from clew.runs.files import write_json
 from clew.runs.ids import ulid
 
-VERBS = ("stop", "checkpoint")
+VERBS = ("stop", "checkpoint", "answer")
 RESCAN_SECONDS = 2.0
 
 

@@ -31,6 +31,10 @@ class Failure:
     reason: str
     log_tail: list[str] = field(default_factory=list)
     """The last lines of the attempt's log."""
+    signal: str | None = None
+    """The signal that ended the worker, such as ``SIGKILL``; None when it was none."""
+    out_of_memory: bool | None = None
+    """Whether memory ran out; None when nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class JobResult:
     notes: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    """Versions, hardware, and the state of the git repository in which the worker was started."""
+    target: str = "local"
+    directory: str = ""
+    """The run directory, where it was written."""
 
     def save(self, run_folder: Path) -> None:
         """Write ``result.json``."""

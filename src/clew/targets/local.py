@@ -40,16 +40,16 @@ class LocalWorker:
         if code is None:
             return state if state is not State.INTERRUPTED else self._record_death("the worker is gone")
         if self.run.states.read().state in ACTIVE:
-            return self._record_death(_describe(code))
+            return self._record_death(_describe(code), signal.Signals(-code).name if code < 0 else None)
         return state
 
-    def _record_death(self, reason: str) -> State:
+    def _record_death(self, reason: str, by: str | None = None) -> State:
         """Write the state and a result for a worker that was killed, unless somebody else has gone on already."""
         run = self.run
         if run.states.read().state not in ACTIVE:
             return run.state
         ended = State.FAILED if run.states.read().state is State.STARTING else State.INTERRUPTED
-        failure = Failure("killed", reason, log_tail(run.log_path(self._attempt)))
+        failure = Failure("killed", reason, log_tail(run.log_path(self._attempt)), signal=by)
         try:
             run.states.check(self._attempt)
             JobResult(run.id, run.info.job, ended.value, run.busy_seconds(), self._attempt, failure=failure).save(
