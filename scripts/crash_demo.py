@@ -43,7 +43,7 @@ def main() -> int:
     process = _clew(killed, "run", str(arguments.pipeline))
     for number in range(1, arguments.kills + 1):
         # The moments are spread over the whole run, so that every stage and every phase has its chance.
-        delay = moments.uniform(1, 2 * seconds / (arguments.kills + 1))
+        delay = moments.uniform(1, 1.5 * seconds / (arguments.kills + 1))
         if _ended(process, delay):
             print(f"the pipeline ended before kill {number}", flush=True)
             break

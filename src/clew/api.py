@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clew.errors import UserError
 from clew.jobs import LoadedJob, create_job_run
-from clew.plans import Executor, Plan, StageResult, find_plan, latest_runs, open_plan
+from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest_runs, open_plan
 from clew.plans import Pipeline as PipelineGraph
 from clew.runs import ACTIVE, Artifact, Failure, IllegalMove, JobResult, Run, State, Workspace
 from clew.sources import Pipeline, Source, Work, check, read
@@ -52,15 +52,17 @@ def run(
     return start(read(config, overrides, workspace=place), workspace=place, watcher=watcher)
 
 
-def start(work: Work, *, workspace: Workspace, watcher: Watcher | None = None) -> JobResult:
-    """Carry out what :func:`read` has loaded, and wait for it.
+def start(
+    work: Work, *, workspace: Workspace, watcher: Watcher | None = None, attendant: Attendant | None = None
+) -> JobResult:
+    """Carry out what :func:`read` has loaded, and wait for it; the attendant may answer a pipeline's questions.
 
     Raises:
         UserError: If it cannot be started.
     """
     if isinstance(work, LoadedJob):
         return attend(create(work, workspace=workspace), watcher)
-    return _execute(prepare(work, workspace=workspace), work, workspace, watcher or Silent())
+    return _execute(prepare(work, workspace=workspace), work, workspace, watcher or Silent(), attendant)
 
 
 def create(loaded: LoadedJob, *, workspace: Workspace) -> Run:
@@ -102,7 +104,9 @@ def attend(run: Run, watcher: Watcher | None = None) -> JobResult:
     return result_of(run, state)
 
 
-def attend_plan(plan: Plan, *, workspace: Workspace, watcher: Watcher | None = None) -> JobResult:
+def attend_plan(
+    plan: Plan, *, workspace: Workspace, watcher: Watcher | None = None, attendant: Attendant | None = None
+) -> JobResult:
     """Go on with a pipeline, or wait with whoever carries it out already.
 
     Raises:
@@ -113,7 +117,7 @@ def attend_plan(plan: Plan, *, workspace: Workspace, watcher: Watcher | None = N
         return plan_result(plan, state, outside_results(plan, workspace))
     if not (plan.path / "tree.json").is_file():
         raise UserError("this pipeline was never started", where=plan.id, hint="start it with clew run FILE")
-    return start(plan.pipeline, workspace=workspace, watcher=watcher)
+    return start(plan.pipeline, workspace=workspace, watcher=watcher, attendant=attendant)
 
 
 def follow_plan(plan: Plan, workspace: Workspace, watcher: Watcher) -> State:
@@ -150,8 +154,10 @@ def _compare(plan: Plan, workspace: Workspace, watcher: Watcher, active: dict[st
             watcher.ended(stage, run, state)
 
 
-def _execute(plan: Plan, pipeline: PipelineGraph, workspace: Workspace, watcher: Watcher) -> JobResult:
-    executor = Executor(plan, workspace, LocalTarget(), watcher)
+def _execute(
+    plan: Plan, pipeline: PipelineGraph, workspace: Workspace, watcher: Watcher, attendant: Attendant | None
+) -> JobResult:
+    executor = Executor(plan, workspace, LocalTarget(), watcher, attendant)
     try:
         state = executor.execute(pipeline)
     except IllegalMove as error:

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clew.config import dump, load_tree
+from clew.config import Tree, dump, leaves, load_tree, load_tree_with_presets, merge, plain, swept
+from clew.config.layers import word_of
+from clew.config.problems import Problem
+from clew.config.tree import Leaf, Section
 from clew.errors import ClewError, ConfigError, UserError
 from clew.jobs import Job, JobConfig, LoadedJob, job_registry, load_job
-from clew.jobs.loading import registries
+from clew.jobs.loading import check_same_job, config_below, job_of, registries
+from clew.notify import notify_layer
 from clew.plans import Pipeline as PipelineGraph
-from clew.plans import is_pipeline, load_pipeline
+from clew.plans import is_pipeline, load_pipeline, parse_pipeline
+from clew.plans.pipeline import KEYS
 from clew.plans.references import references, resolve_references, sample_value
 from clew.runs import Workspace
 
@@ -59,8 +64,8 @@ class Pipeline:
         """
         if name in self._stages:
             raise UserError(f"there is a stage {name!r} already", where=self.name)
-        plain = as_mapping(config) if isinstance(config, JobConfig) else dict(config)
-        self._stages[name] = {**plain, **({"after": list(after)} if after else {})}
+        said = as_mapping(config) if isinstance(config, JobConfig) else dict(config)
+        self._stages[name] = {**said, **({"after": list(after)} if after else {})}
         return self
 
     def as_mapping(self) -> dict[str, Any]:
@@ -78,7 +83,9 @@ Source = Path | str | Mapping[str, Any] | JobConfig | Pipeline
 """A file, its content, a job's config as an object, or a pipeline."""
 
 
-def read(source: Source, overrides: Sequence[str] = (), *, workspace: Workspace, name: str = "") -> Work:
+def read(
+    source: Source, overrides: Sequence[str] = (), *, workspace: Workspace, name: str = "", below: str = ""
+) -> Work:
     """Load a job or a pipeline.
 
     Args:
@@ -87,19 +94,86 @@ def read(source: Source, overrides: Sequence[str] = (), *, workspace: Workspace,
         workspace: Its ``clew.yaml`` is a layer of every job's config.
         name: The name of the run or the pipeline; empty leaves what the config says. A pipeline that says nothing is
             called like its file.
+        below: A run of the workspace, or a file, whose config lies below that of a job.
 
     Raises:
         ConfigError: With every problem that the config has.
+        UserError: If there is no such run or file to lie below, or this is a pipeline.
     """
     said = _said(source)
     tree = load_tree(said)
     if not is_pipeline(tree):
         named = [f"name={json.dumps(name)}"] if name else []
-        return load_job(said, [*overrides, *named], environment=workspace.environment)
+        under = config_below(below, workspace.runs) if below else None
+        whole = load_tree(said, overrides=overrides, environment=workspace.environment, below=under)
+        if "sweep" in whole.items:
+            name = name or word_of(whole, "name") or (said.stem if isinstance(said, Path) else "sweep")
+            if under is not None:
+                whole = _with_presets(said, overrides, workspace, whole, under)
+            return _sweep(whole, name, workspace.environment)
+        return load_job(said, [*overrides, *named], environment=workspace.environment, below=under)
+    if below:
+        raise UserError("a pipeline has no single config that could lie above another", where=f"--from {below}")
     if isinstance(said, Path) and "pipeline" not in tree.items:
         name = name or said.stem  # two nameless pipelines in one workspace are not the same one
     named = [f"pipeline={json.dumps(name)}"] if name else []
     return load_pipeline(said, [*overrides, *named], environment=workspace.environment)
+
+
+_SWEEP_KEYS = tuple(key for key in KEYS if key not in ("pipeline", "stages", "extends"))
+"""What a sweep says about the pipeline that it becomes."""
+
+
+def _sweep(tree: Tree, name: str, environment: Path | None) -> PipelineGraph:
+    """Make a pipeline of a job's config with a sweep: a stage for each choice.
+
+    Raises:
+        ConfigError: If the sweep makes no sense, or one of its configs does not load.
+    """
+    job_of(tree)
+    stages = swept(tree, _SWEEP_KEYS)
+    sweep = tree.items["sweep"]
+    assert isinstance(sweep, Section), "swept() has looked"
+    said = {key: node for key, node in sweep.items.items() if key in _SWEEP_KEYS}
+    head = {"pipeline": Leaf(name, sweep.origin), **said}
+    whole = Section({**head, "stages": Section(stages, sweep.origin)}, tree.origin)
+    # The environment of the job is in every stage already, below what is swept.
+    around = notify_layer(environment) if environment else None
+    pipeline = parse_pipeline(whole if around is None else merge(around, whole))
+    _check_sweep(pipeline)
+    return pipeline
+
+
+def _check_sweep(pipeline: PipelineGraph) -> None:
+    """Say each problem once: a wrong key is wrong in every choice that has it."""
+    problems: dict[str, ConfigError] = {}
+    for stage in pipeline.stages.values():
+        try:
+            load_job(stage.tree)
+        except ConfigError as error:
+            problems |= dict.fromkeys(_problems_of(error), error)
+    if len(problems) == 1:
+        raise next(iter(problems.values()))
+    if problems:
+        text = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"{len(problems)} problems in the sweep:{text}", where=pipeline.name)
+
+
+def _problems_of(error: ConfigError) -> list[str]:
+    """A line for each: an error about several problems has them below its first line."""
+    several = error.what.splitlines()[1:]
+    return [line.strip() for line in several] or [str(Problem(error.what, error.where, error.hint))]
+
+
+def _with_presets(said: Any, overrides: Sequence[str], workspace: Workspace, whole: Tree, below: Tree) -> Tree:
+    """Presets lie above what ``--from`` brings, so they are followed while the layers are still apart."""
+    sweep = whole.items["sweep"]
+    if any(key.rpartition(".")[2] == "preset" for key, _ in leaves(sweep)):
+        raise ConfigError("'preset' cannot be swept above the config of --from", where=sweep.origin.where)
+    reference, job = job_of(whole)
+    check_same_job(below, reference, job)
+    environment = workspace.environment
+    return load_tree_with_presets(said, job.config, overrides=overrides, environment=environment, below=below)
 
 
 def _said(source: Source) -> Path | Mapping[str, Any]:
@@ -133,6 +207,36 @@ def _shortest(reference: str) -> str:
     """The registered name of a job that has one."""
     registry = job_registry()
     return next((name for name in registry.names() if registry.reference(name) == reference), reference)
+
+
+def resolved(work: Work) -> dict[str, Any]:
+    """Return what a job or a pipeline is with every value, as a file that reloads to the same.
+
+    References to other stages stay what they are; paths are absolute, so that the file may lie anywhere.
+
+    Raises:
+        ConfigError: If the config of a stage has a problem.
+    """
+    if isinstance(work, LoadedJob):
+        return work.plain
+    said = plain(work.tree)
+    stages = {name: _resolved_stage(stage.tree, said["stages"][name]) for name, stage in work.stages.items()}
+    return {**said, "pipeline": work.name, "max_parallel": work.max_parallel, "stages": stages}
+
+
+def _resolved_stage(tree: Tree, said: Mapping[str, Any]) -> dict[str, Any]:
+    values = load_job(resolve_references(tree, sample_value)).plain
+    for key, leaf in leaves(tree):
+        if any(references(Section({"": leaf}, leaf.origin))):
+            _put(values, key.split("."), leaf.value)
+    return {**values, **{key: value for key, value in said.items() if key not in tree.items}}
+
+
+def _put(values: Any, names: Sequence[str], value: Any) -> None:
+    """Put a value at a dotted key, below which everything exists."""
+    for name in names[:-1]:
+        values = values[int(name) if isinstance(values, list) else name]
+    values[int(names[-1]) if isinstance(values, list) else names[-1]] = value
 
 
 def check(work: Work, *, workspace: Workspace) -> dict[str, LoadedJob]:

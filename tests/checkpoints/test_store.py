@@ -125,6 +125,12 @@ def test_the_newest_and_the_best_are_kept(store):
     assert store.best().step == 20
 
 
+def test_a_loss_that_is_not_finite_saves_the_state_and_rates_nothing(store):
+    store.save(10, writer(), metric=float("nan"))
+    assert store.newest_good()[0].manifest.metric is None
+    assert store.best() is None
+
+
 def test_the_best_is_only_one_that_verifies(store):
     store.save(10, writer(), metric=2.0)
     _flip_bit(store.save(20, writer(), metric=1.0).path / "model.safetensors")

@@ -11,8 +11,9 @@ from clew.config import Registry
 
 def test_jobs_are_listed_with_their_summaries(clew: Cli) -> None:
     out = clew("jobs").out
-    assert [line.split()[0] for line in out.splitlines()[:4]] == ["eval", "grpo", "pretrain", "sft"]
-    assert all(len(line.split()) > 3 for line in out.splitlines()[:4])
+    listed = out.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == ["eval", "export", "grpo", "merge", "pretrain", "sft"]
+    assert all(len(line.split()) > 3 for line in listed)
 
 
 def test_tasks_are_listed_with_their_summaries(clew: Cli) -> None:

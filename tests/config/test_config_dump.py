@@ -17,7 +17,7 @@ from clew.config.tree import Origin, leaves, plain
 numbers = st.floats(min_value=1e-9, max_value=1e9)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 paths = st.text("abc/.", min_size=1, max_size=6).map(lambda text: f"/data/x{text}x".replace("..", "."))
-clean = paths.map(lambda text: "/" + "/".join(part for part in text.split("/") if part not in ("", ".")))
+clean = paths.map(lambda text: "/" + "/".join(part for part in text.split("/") if part not in ("", ".", "..")))
 trainings = st.builds(
     Training,
     steps=st.integers(100, 10**12),

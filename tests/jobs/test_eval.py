@@ -141,3 +141,69 @@ def test_a_task_without_problems_is_an_error(tmp_path, config_of, monkeypatch):
 def test_the_config_is_known_without_torch():
     code = "import sys, clew.jobs.eval; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SAMPLED = GenerationConfig(max_new_tokens=2, batch_tokens=50, temperature=1.0)
+
+
+class Lengths(ArithmeticTask):
+    """Scores that are no successes."""
+
+    def metrics(self, example, completion):
+        return {"format": float(completion.isascii()), "length": len(completion)}
+
+
+def test_several_samples_are_all_kept_and_the_first_is_that_of_a_single_one(tmp_path, config_of):
+    one, many = make_run(tmp_path, "one"), make_run(tmp_path, "many")
+    attempt(one, config_of(generation=SAMPLED, limit=6))
+    outcome = attempt(many, config_of(generation=SAMPLED, limit=6, samples=3))
+    records = records_of(many)
+    assert [(record["index"], record["sample"]) for record in records] == [(i, s) for i in range(6) for s in range(3)]
+    assert [record for record in records if record["sample"] == 0] == records_of(one)
+    assert len({record["completion"] for record in records if record["index"] == 0}) > 1
+    events = [(event["index"], event["sample"]) for event in many.events("generation")]
+    assert sorted(events) == [(i, s) for i in range(6) for s in range(3)]
+    assert outcome.metrics["count"] == 6
+    assert outcome.notes["samples"] == 3
+
+
+def test_every_metric_has_an_interval_and_successes_have_pass_at_k(tmp_path, config_of):
+    task = Lengths(test_size=30)
+    run = make_run(tmp_path)
+    outcome = attempt(run, config_of(task=task, generation=SAMPLED, samples=5))
+    intervals = outcome.notes["intervals"]
+    expected = {"format", "length", "format/pass@2", "format/pass@4", "format/pass@5"}
+    assert intervals.keys() == expected == outcome.metrics.keys() - {"count"}
+    for name, found in intervals.items():
+        assert found["low"] <= outcome.metrics[name] <= found["high"]
+        assert found["method"] == ("bootstrap" if name == "length" else "wilson")
+    right = [sum(one["metrics"]["format"] for one in records_of(run) if one["index"] == index) for index in range(30)]
+    assert outcome.metrics["format"] == pytest.approx(sum(right) / 150)
+    assert outcome.metrics["format/pass@5"] == pytest.approx(sum(one > 0 for one in right) / 30)
+    assert outcome.metrics["format"] < outcome.metrics["format/pass@2"] < outcome.metrics["format/pass@5"]
+
+
+def test_a_stopped_evaluation_of_several_samples_gives_the_same(tmp_path, config_of):
+    config = config_of(task=Lengths(test_size=30), generation=SAMPLED, samples=2, limit=9)
+    whole, broken = make_run(tmp_path, "whole"), make_run(tmp_path, "broken")
+    outcome = attempt(whole, config)
+    with pytest.raises(RunStopped):
+        attempt(broken, config, stop=True)
+    assert attempt(broken, config) == outcome
+    assert records_of(broken) == records_of(whole)
+
+
+def test_the_ks_follow_from_the_samples_or_are_given(config_of):
+    assert config_of().ks == []
+    assert config_of(generation=SAMPLED, samples=10).ks == [2, 4, 8, 10]
+    assert config_of(generation=SAMPLED, samples=8).ks == [2, 4, 8]
+    assert config_of(generation=SAMPLED, samples=9, pass_at=[5, 1]).ks == [1, 5]
+
+
+def test_samples_that_say_nothing_new_are_refused(config_of):
+    with pytest.raises(
+        ValueError, match=r"samples and generation.temperature: 4 answers at temperature 0 are all the same one"
+    ):
+        config_of(samples=4)
+    with pytest.raises(ValueError, match=r"pass_at and samples: pass@8 needs at least 8 samples, not 2"):
+        config_of(samples=2, generation=SAMPLED, pass_at=[1, 8])

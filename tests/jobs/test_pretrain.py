@@ -10,17 +10,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from clew.checkpoints import CheckpointStore
 from clew.config import config
 from clew.data.config import DataConfig
-from clew.errors import DataError
+from clew.engines import GenerationConfig
+from clew.engines.transformers import TransformersEngine
+from clew.errors import DataError, UserError
 from clew.jobs.base import CheckpointConfig
 from clew.jobs.pretrain import PretrainConfig, pretrain
+from clew.jobs.probe import EvaluateConfig, Probe
 from clew.models.config import ModelConfig
+from clew.models.source import resolve
 from clew.models.tokenizers import BpeTokenizer
 from clew.runs import Owner, Run, RunInfo, State, create_run
 from clew.session import Outcome, RunStopped, Session
-from clew.tasks import MissingPart, Task
-from clew.train import TrainingConfig
+from clew.tasks import Example, MissingPart, Task
+from clew.train import EarlyStoppingConfig, MuonConfig, TrainingConfig
 
 
 @config
@@ -146,3 +151,123 @@ def test_the_configs_import_no_torch():
     modules = "clew.jobs.pretrain, clew.models.tokenizers, clew.data, clew.train"
     code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class SpokenRhymes(Rhymes):
+    """The same words, with a question about them."""
+
+    def problems(self, split):
+        return [Example(id=str(number), prompt="one two th"[:number], completion="x") for number in range(3, 9)]
+
+    def metrics(self, example, completion):
+        return {"words": float(completion.count(" ")), "length": float(len(completion))}
+
+
+ASKING = {
+    "task": SpokenRhymes(),
+    "training": TrainingConfig(steps=12, batch_size=4, lr=0.01, log_every=5, validate_every=6, optimizer=MuonConfig()),
+    "evaluate": EvaluateConfig(every=4, limit=5, generation=GenerationConfig(max_new_tokens=6), best_by="words"),
+}
+
+
+def best_of(run: Run) -> int:
+    return CheckpointStore(run.checkpoints).best().step
+
+
+def test_the_tasks_own_evaluation_is_logged_and_changes_nothing(tmp_path):
+    quiet, asking = new_run(tmp_path / "a"), new_run(tmp_path / "b")
+    expected = attempt(quiet, small(**{**ASKING, "evaluate": None}))
+    outcome = attempt(asking, small(**ASKING))
+    for name in ("model.safetensors", "config.json"):
+        assert (quiet.artifacts / "model" / name).read_bytes() == (asking.artifacts / "model" / name).read_bytes()
+    logged = metrics_of(asking)
+    assert {step for step, values in logged.items() if "eval/words" in values} == {4, 8, 12}
+    assert outcome.metrics == {**expected.metrics, **{name: logged[12][name] for name in ("eval/words", "eval/length")}}
+    assert not list(asking.events("generation"))
+
+
+def test_an_evaluation_while_training_is_that_of_the_published_model(tmp_path):
+    run = new_run(tmp_path)
+    outcome = attempt(run, small(**ASKING))
+    folder = run.artifacts / "model"
+    engine = TransformersEngine(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    problems = SpokenRhymes().problems("validation")[:5]
+    said = engine.generate([one.prompt for one in problems], GenerationConfig(max_new_tokens=6))
+    assert outcome.metrics["eval/length"] == sum(len(one.text) for one in said) / 5
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_the_chosen_metric_decides_which_checkpoint_is_the_best(lower, tmp_path, monkeypatch):
+    values = iter([0.3, 0.9, 0.5])
+    monkeypatch.setattr(Probe, "measure", lambda self: {"eval/words": next(values)})
+    evaluate = EvaluateConfig(
+        every=4, best_by="words", lower_is_better=lower, generation=GenerationConfig(max_new_tokens=2)
+    )
+    run = new_run(tmp_path)
+    attempt(run, small(**{**ASKING, "evaluate": evaluate, "checkpoint": CheckpointConfig(every=100, keep_last=1)}))
+    assert best_of(run) == (4 if lower else 8)
+    assert resolve("run:r@best", tmp_path / "runs").base.endswith(f"{best_of(run):08d}/model")
+
+
+@pytest.mark.parametrize("stop_at", [4, 7, 12])
+def test_a_stopped_and_resumed_run_with_muon_and_evaluation_is_bitwise_the_same(stop_at, tmp_path):
+    straight, halting = new_run(tmp_path / "a"), new_run(tmp_path / "b")
+    expected = attempt(straight, small(**ASKING))
+    assert attempt(halting, small(**ASKING), stop_at=stop_at) is None
+    torch.manual_seed(123)
+    assert attempt(halting, small(**ASKING)) == expected
+    ours, theirs = (run.artifacts / "model" / "model.safetensors" for run in (halting, straight))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert metrics_of(halting) == metrics_of(straight)
+    assert best_of(halting) == best_of(straight)
+
+
+STOPPING = TrainingConfig(
+    steps=40,
+    batch_size=4,
+    lr=1e-9,
+    log_every=5,
+    validate_every=2,
+    early_stopping=EarlyStoppingConfig(patience=3, min_delta=0.1),
+)
+
+
+@pytest.mark.parametrize("stop_at", [None, 5, 8], ids=["straight", "in the wait", "at the end"])
+def test_a_loss_that_does_not_fall_ends_the_training(stop_at, tmp_path):
+    run, settings = new_run(tmp_path), small(training=STOPPING)
+    if stop_at:
+        assert attempt(run, settings, stop_at=stop_at) is None
+    outcome = attempt(run, settings)
+    # The first of the validations at 2, 4, 6 and 8 is the best, and three more are waited for.
+    assert outcome.notes["steps"] == 8
+    assert {name: outcome.notes["stopped_early"][name] for name in ("of_steps", "best_step", "waited")} == {
+        "of_steps": 40,
+        "best_step": 2,
+        "waited": 3,
+    }
+    logged = metrics_of(run)
+    assert max(logged) == 8
+    assert {"loss", "val_loss"} <= logged[8].keys()
+    assert 2 in [event["step"] for event in run.events("checkpoint")]
+
+
+def test_what_cannot_stop_or_decide_is_refused(tmp_path):
+    with pytest.raises(MissingPart, match="has no problems, which evaluate of pretrain needs"):
+        pretrain.check(small(task=Rhymes(), evaluate=EvaluateConfig()), tmp_path)
+    with pytest.raises(UserError) as caught:
+        attempt(new_run(tmp_path / "a"), small(**{**ASKING, "evaluate": EvaluateConfig(best_by="word")}))
+    assert str(caught.value) == (
+        "evaluate.best_by is 'word', which the task SpokenRhymes does not measure\n  did you mean 'words'?"
+    )
+    with pytest.raises(UserError, match="do not fit into the model's context of 16 tokens"):
+        attempt(new_run(tmp_path / "b"), small(**{**ASKING, "evaluate": EvaluateConfig()}))
+    with pytest.raises(DataError, match=r"no text to validate on, which training.early_stopping needs"):
+        attempt(new_run(tmp_path / "c"), small(task=Unheard(), training=STOPPING))
+
+
+@config
+class Unheard(Rhymes):
+    """Nothing is held out."""
+
+    def documents(self, split: str) -> Iterable[str]:
+        return super().documents(split) if split == "train" else []

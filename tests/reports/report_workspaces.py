@@ -52,6 +52,7 @@ def finish(
     *,
     metrics: Mapping[str, float] | None = None,
     artifacts: Mapping[str, Artifact] | None = None,
+    notes: Mapping[str, Any] | None = None,
     failure: Failure | None = None,
     seconds: float = 75.0,
     attempts: int = 1,
@@ -70,6 +71,7 @@ def finish(
         attempts,
         metrics=dict(metrics or {}),
         artifacts=dict(artifacts or {}),
+        notes=dict(notes or {}),
         failure=failure,
         environment=ENVIRONMENT if state is State.COMPLETED else {},
     ).save(run.path)

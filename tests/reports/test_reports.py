@@ -187,6 +187,15 @@ def test_an_evaluation_under_way_says_that_its_figures_are_not_final(tmp_path):
     assert "> `r` is running: its metrics cover only the examples scored so far." in report_of(run)
 
 
+def test_answers_to_one_problem_are_not_counted_as_examples(tmp_path):
+    run = make_run(tmp_path, "several", "eval")
+    answers = [generation(index, "x", float(sample), sample=sample) for index in range(4) for sample in (0, 1)]
+    write_events(run, [restore(0), *answers])
+    noted = {"intervals": {"exact": {"low": 0.25, "high": 0.75, "method": "wilson"}}}
+    finish(run, metrics={"exact": 0.5, "count": 4.0}, notes=noted)
+    assert "| `several` | `exact` | 50.0 % | 25.0 – 75.0 % | 4 |" in report_of(run)
+
+
 def test_metrics_without_journalled_examples_have_no_interval(tmp_path):
     run = finish(make_run(tmp_path, "r", "eval"), metrics={"exact": 0.5, "count": 10.0})
     text = report_of(run)

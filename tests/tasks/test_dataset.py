@@ -253,3 +253,103 @@ def test_metrics_and_rewards(write):
 def test_options_that_contradict_are_refused(options, text):
     with pytest.raises(ValidationError, match=text):
         DatasetTask(train="x", **options)
+
+
+BAD = '{"prompt": "a"}\n'
+NO_COMPLETION = "train.jsonl:2: no column 'completion'\n  known: prompt (task.completion sets it)"
+
+
+def test_bad_rows_are_skipped_and_counted_when_asked_for(write):
+    task = DatasetTask(train=write(GOOD + BAD + "oops\n" + '{"prompt": "c", "completion": "d"}\n'), on_bad_row="skip")
+    assert [one.prompt for one in task.examples("train")] == ["a", "c"]
+    assert [str(error) for error in task.skipped("examples", "train")] == [
+        NO_COMPLETION,
+        "train.jsonl:3: not valid JSON: Expecting value (column 1)",
+    ]
+
+
+def test_a_bad_row_is_an_error_unless_asked_for_and_nothing_is_counted_as_skipped(write):
+    task = DatasetTask(train=write(GOOD + BAD))
+    with pytest.raises(DataError) as caught:
+        task.examples("train")
+    assert str(caught.value) == NO_COMPLETION
+    assert task.skipped("examples", "train") == ()
+
+
+def test_what_is_bad_depends_on_the_part(write):
+    options = {"on_bad_row": "skip", "reward_file": write(OWN_REWARD, "mine.py"), "reward_function": "short"}
+    task = DatasetTask(train=write('{"prompt": "a"}\n{"text": "b"}\n'), **options)
+    counts = {part: len(task.skipped(part, "train")) for part in ("documents", "examples", "prompts", "problems")}
+    assert counts == {"documents": 1, "examples": 2, "prompts": 1, "problems": 1}
+    assert list(task.documents("train")) == ["b"]
+
+
+def test_the_bad_rows_of_a_split_are_those_of_its_file(write):
+    options = {"on_bad_row": "skip", "test": write(BAD + GOOD, "test.jsonl")}
+    task = DatasetTask(train=write(GOOD), **options)
+    assert [error.where for error in task.skipped("examples", "test")] == ["test.jsonl:1"]
+    assert not task.skipped("examples", "train")
+    assert not task.skipped("examples", "validation")
+
+
+def test_a_file_of_which_every_row_is_bad_is_an_error_that_shows_the_first(write):
+    with pytest.raises(DataError) as caught:
+        DatasetTask(train=write(BAD + BAD), on_bad_row="skip").examples("train")
+    assert str(caught.value) == (
+        "train.jsonl: no row is left in the train split; 2 bad rows were skipped\n"
+        "  the first: train.jsonl:1: no column 'completion'\n"
+        "  known: prompt (task.completion sets it)"
+    )
+
+
+def test_a_file_that_cannot_be_read_at_all_is_an_error_all_the_same(write):
+    with pytest.raises(DataError, match=r"^d\.json: not valid JSON"):
+        DatasetTask(train=write("[", "d.json"), on_bad_row="skip").examples("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "places"),
+    [
+        ("d.jsonl", b'{"prompt": "\xff"}\n' + GOOD.encode() + b"[]\n" + b'{"a": ' * 100_000,
+         ["d.jsonl:1", "d.jsonl:3", "d.jsonl:4"]),
+        ("d.json", b'[{"prompt": "a", "completion": "b"}, 3, null]', ["d.json: row 2", "d.json: row 3"]),
+        ("d.csv", b'prompt,completion\na,b\n\xff,b\na,b,c\nc,"d"x\ne,f\n', ["d.csv:3", "d.csv:4", "d.csv:5"]),
+        ("d.csv", b'prompt,completion\na,b\nc,\n"d,e\n', ["d.csv:3", "d.csv:4"]),
+    ],
+)  # fmt: skip
+def test_every_bad_row_of_every_format_is_found_and_the_others_are_read(name, text, places, write):
+    task = DatasetTask(train=write(text, name), on_bad_row="skip")
+    assert [error.where for error in task.skipped("examples", "train")] == places
+    assert task.examples("train")[0].prompt == "a"
+
+
+@pytest.mark.parametrize("text", [b"prompt,\xff\na,b\n", b'"prompt"x,completion\na,b\n'])
+def test_a_csv_header_that_cannot_be_read_is_an_error_of_the_file(text, write):
+    with pytest.raises(DataError, match=r"^d\.csv:1: "):
+        DatasetTask(train=write(text, "d.csv"), on_bad_row="skip").examples("train")
+
+
+def test_training_examples_can_be_put_in_an_order(write):
+    rows = [{"prompt": "p" * size, "completion": "c" * more} for size, more in ((3, 3), (1, 1), (2, 2), (1, 1))]
+    path = write(jsonl(rows))
+    lengths = {
+        order: [len(one.prompt) for one in DatasetTask(train=path, test=path, order=order).examples("train")]
+        for order in ("as_is", "shortest_first", "longest_first")
+    }
+    assert lengths == {"as_is": [3, 1, 2, 1], "shortest_first": [1, 1, 2, 3], "longest_first": [3, 2, 1, 1]}
+    ordered = DatasetTask(train=path, test=path, order="shortest_first")
+    assert [len(one.prompt) for one in ordered.examples("test")] == [3, 1, 2, 1]
+    assert ordered.keeps_order() and not DatasetTask(train=path).keeps_order()
+
+
+def test_an_order_keeps_the_ids(write):
+    path = write(jsonl([{"prompt": "x" * size, "completion": "y"} for size in (3, 1, 2)]))
+    ids = {order: {one.id for one in DatasetTask(train=path, order=order).examples("train")}
+           for order in ("as_is", "longest_first")}  # fmt: skip
+    assert ids["as_is"] == ids["longest_first"]
+
+
+@pytest.mark.parametrize(("options", "allowed"), [({"on_bad_row": "warn"}, "error"), ({"order": "hard"}, "as_is")])
+def test_an_unknown_choice_is_refused(options, allowed):
+    with pytest.raises(ValidationError, match=allowed):
+        DatasetTask(train="x", **options)

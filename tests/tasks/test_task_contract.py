@@ -81,4 +81,4 @@ def test_a_task_is_its_config():
 
 def test_the_registry_finds_the_tasks_that_ship():
     found = {name: registry().resolve(name).__name__ for name in registry().names()}
-    assert found == {"arithmetic": "ArithmeticTask", "dataset": "DatasetTask"}
+    assert found == {"arithmetic": "ArithmeticTask", "dataset": "DatasetTask", "wordle": "WordleTask"}

@@ -6,6 +6,7 @@ rename, a sync of the parent. A crash leaves either the whole checkpoint or a hi
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -28,7 +29,7 @@ class Manifest:
     files: dict[str, dict[str, int | str]]
     """Relative name to ``{"sha256", "bytes"}``."""
     metric: float | None = None
-    """Validation loss at that step (lower is better); None when it was not evaluated."""
+    """How good the state is, lower is better, such as the validation loss; None when it was not measured."""
     saved: float = field(default_factory=time.time)
 
 
@@ -92,7 +93,7 @@ class CheckpointStore:
         Args:
             step: The number of finished steps.
             write: Writes all files into the folder that it is given.
-            metric: Validation loss at that step, if known.
+            metric: How good the state is, lower is better, if it was measured; one that is not finite says nothing.
         """
         final = self.folder / f"{_PREFIX}{step:08d}"
         staging = self.folder / f".saving-{step:08d}-{self._attempt}-{os.getpid()}"
@@ -103,7 +104,8 @@ class CheckpointStore:
         files: dict[str, dict[str, int | str]] = {
             name: {"sha256": file_digest(staging / name), "bytes": (staging / name).stat().st_size} for name in names
         }
-        write_json(staging / MANIFEST, asdict(Manifest(step, self._attempt, files, metric)))
+        rating = metric if metric is not None and math.isfinite(metric) else None
+        write_json(staging / MANIFEST, asdict(Manifest(step, self._attempt, files, rating)))
         sync_tree(staging)
         self._fence()
         # A folder of that step can only be one that did not verify: otherwise the run would have gone on from it.

@@ -25,16 +25,9 @@ class Bars:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._bars = RichProgress(
-            TextColumn("{task.fields[mark]}"),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("{task.fields[speed]}", style="dim"),
-            TextColumn("{task.fields[figure]}", style="cyan"),
-            TextColumn("{task.fields[left]}", style="dim"),
-            console=console,
-        )
+        self._console = console
+        self._bars = _new(console)
+        self._held = False
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
@@ -48,6 +41,9 @@ class Bars:
 
     def begin(self, tracked: Tracked) -> None:
         """Add a bar, which moves to and fro until the run says how far it goes."""
+        if self._held:
+            self._held, self._bars = False, _new(self._console)
+            self._bars.start()
         self._tasks[tracked.label] = self._bars.add_task(
             escape(tracked.label),
             total=None,
@@ -85,3 +81,21 @@ class Bars:
     def note(self, text: str) -> None:
         """Print a line above the bars."""
         self._bars.console.print(text, markup=False, highlight=False)
+
+    def hold(self) -> None:
+        """Leave the bars as they stand; the next run gets new ones below."""
+        self._bars.stop()
+        self._held = True
+
+
+def _new(console: Console | None) -> RichProgress:
+    return RichProgress(
+        TextColumn("{task.fields[mark]}"),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[speed]}", style="dim"),
+        TextColumn("{task.fields[figure]}", style="cyan"),
+        TextColumn("{task.fields[left]}", style="dim"),
+        console=console,
+    )

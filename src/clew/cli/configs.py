@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clew import api
 from clew.cli.finding import workspace_of
-from clew.config import explain, plain, template, to_yaml
+from clew.cli.schemas import schema_of
+from clew.config import explain, template, to_yaml
 from clew.errors import ConfigError, UserError, did_you_mean
 from clew.jobs import LoadedJob, load_job, resolve_job
 from clew.jobs.loading import registries
 from clew.plans import Pipeline
 from clew.plans.references import resolve_references, sample_value
+from clew.sources import resolved
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -24,12 +27,27 @@ if TYPE_CHECKING:
 def configure(parser: Parser, verb: str) -> None:
     """Add the arguments of a verb."""
     if verb == "config":
-        parser.add_argument("action", choices=("new", "show"), help="write a commented config, or print a resolved one")
-        parser.add_argument("what", metavar="JOB|FILE", help="new: a job (see clew jobs); show: a config file")
-        parser.add_argument("-o", "--output", metavar="FILE", help="new: write there instead of printing")
+        parser.add_argument(
+            "action",
+            choices=("new", "show", "schema"),
+            help="write a commented config, print a resolved one, or print a JSON schema for editors",
+        )
+        parser.add_argument(
+            "what",
+            metavar="JOB|FILE",
+            help="new: a job (see clew jobs); show: a config file; schema: a job, a config file, or 'pipeline'",
+        )
+        parser.add_argument("-o", "--output", metavar="FILE", help="new, schema: write there instead of printing")
+        parser.add_argument(
+            "--from", dest="below", default="", metavar="RUN|FILE", help="show: lay the config of a run or a file below"
+        )
         parser.add_argument("--preset", metavar="NAME", help="new: start from a preset of the job")
     else:
         parser.add_argument("what", metavar="FILE", help="the config of a job or a pipeline")
+    if verb == "check":
+        parser.add_argument(
+            "--show-labels", type=int, metavar="N", help="print N examples of an sft job, the trained tokens marked"
+        )
     if verb == "explain":
         parser.add_argument("key", metavar="KEY", help="a key or a section, such as training.lr")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="values over those of the file")
@@ -39,13 +57,16 @@ def main(arguments: Namespace) -> int:
     """Carry out one of the three verbs."""
     if arguments.verb == "config" and arguments.action == "new":
         return _new(arguments)
-    work = api.read(arguments.what, arguments.overrides, workspace=workspace_of(arguments))
+    if arguments.verb == "config" and arguments.action == "schema":
+        return _schema(arguments)
+    below = arguments.below if arguments.verb == "config" else ""
+    work = api.read(arguments.what, arguments.overrides, workspace=workspace_of(arguments), below=below)
     if arguments.verb == "check":
         return _check(work, arguments)
     if arguments.verb == "explain":
         print(_explain(work, arguments.key))
     else:
-        print(to_yaml(work.plain if isinstance(work, LoadedJob) else plain(work.tree)), end="")
+        print(to_yaml(resolved(work)), end="")
     return 0
 
 
@@ -60,15 +81,19 @@ def _new(arguments: Namespace) -> int:
     if output is None:
         print(text, end="")
         return 0
+    _write(output, text, "x")
+    print(f"{output}: written; fill in what is marked as required, then: clew check {output}")
+    return 0
+
+
+def _write(output: Path, text: str, mode: Literal["x", "w"]) -> None:
     try:
-        with output.open("x", encoding="utf-8") as stream:
+        with output.open(mode, encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError:
         raise UserError("the file exists already", where=str(output), hint="choose another name with -o") from None
     except OSError as error:
         raise UserError(f"cannot write the file: {error.strerror}", where=str(output)) from error
-    print(f"{output}: written; fill in what is marked as required, then: clew check {output}")
-    return 0
 
 
 def _reference_from(reference: str, output: Path | None) -> str:
@@ -90,6 +115,20 @@ def _preset(cls: type, name: str | None) -> Mapping[str, Any]:
     return presets[name]
 
 
+# schema
+
+
+def _schema(arguments: Namespace) -> int:
+    """A schema is made anew whenever a job changes, so it may be written over."""
+    text = json.dumps(schema_of(arguments.what), indent=2, ensure_ascii=False) + "\n"
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    _write(Path(arguments.output), text, "w")
+    print(f"{arguments.output}: written; in a config: # yaml-language-server: $schema={arguments.output}")
+    return 0
+
+
 # check
 
 
@@ -97,11 +136,15 @@ def _check(work: api.Work, arguments: Namespace) -> int:
     loaded = api.check(work, workspace=workspace_of(arguments))
     if isinstance(work, LoadedJob):
         print(f"ok: {describe_job(work)}")
-        return 0
-    print(f"ok: {describe_pipeline(work)}")
-    for name, stage in work.stages.items():
-        after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
-        print(f"  {name}: {describe_job(loaded[name])}{after}")
+    else:
+        print(f"ok: {describe_pipeline(work)}")
+        for name, stage in work.stages.items():
+            after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
+            print(f"  {name}: {describe_job(loaded[name])}{after}")
+    if arguments.show_labels is not None:
+        from clew.cli.labels import show_labels
+
+        show_labels(work, arguments.show_labels, workspace_of(arguments))
     return 0
 
 
@@ -126,8 +169,11 @@ def _explain(work: api.Work, key: str) -> str:
     if isinstance(work, LoadedJob):
         return explain(work.loaded, key)
     head, _, rest = key.partition(".")
-    name, _, inner = rest.partition(".")
-    if head != "stages" or name not in work.stages:
+    # A stage's name may hold dots itself.
+    name = max((stage for stage in work.stages if f"{rest}.".startswith(f"{stage}.")), key=len, default="")
+    inner = rest[len(name) + 1 :]
+    if head != "stages" or not name:
+        name = rest.partition(".")[0]
         hint = did_you_mean(name, work.stages) if head == "stages" and name else "such as stages.NAME.seed"
         raise ConfigError(f"there is no key {key!r}", where=f"pipeline {work.name}", hint=hint)
     return explain(load_job(resolve_references(work.stages[name].tree, sample_value)).loaded, inner)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from clew import api
+from clew.cli.attendant import TerminalAttendant
 from clew.cli.interrupt import Interrupt
 from clew.cli.outcome import conclude_plan
 from clew.cli.progress import Lines, ProgressWatcher
@@ -67,8 +68,10 @@ def orchestrate(workspace: Workspace, name: str) -> int:
     """Carry out the pipeline that was prepared under a name."""
     plan = Plan(workspace.plans / name)
     watcher = ProgressWatcher(Lines(), Interrupt())
+    attendant = TerminalAttendant(watcher)
     try:
-        return conclude_plan(plan, workspace, api.attend_plan(plan, workspace=workspace, watcher=watcher))
+        result = api.attend_plan(plan, workspace=workspace, watcher=watcher, attendant=attendant)
+        return conclude_plan(plan, workspace, result)
     except ClewError as error:
         print(f"clew: {error}", file=sys.stderr)
         return error.exit_code

@@ -12,6 +12,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Start": {
         "jobs": ("clew.cli.catalogue", "what can be run"),
         "tasks": ("clew.cli.catalogue", "what it can be run on"),
+        "data": ("clew.cli.data", "say what is wrong with a file of data"),
         "config": ("clew.cli.configs", "write a new config, or show a resolved one"),
         "check": ("clew.cli.configs", "say what is wrong with a config, before anything runs"),
         "explain": ("clew.cli.configs", "say where a value comes from and what it means"),
@@ -21,12 +22,18 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("clew.cli.listing", "list runs and pipelines"),
         "show": ("clew.cli.show", "all about one run or pipeline"),
         "logs": ("clew.cli.logs", "what a run has printed"),
+        "graph": ("clew.cli.graph", "draw the stages of a pipeline"),
+        "diff": ("clew.cli.diff", "two runs, configs or pipelines side by side"),
         "report": ("clew.cli.reporting", "write a report of a run or a pipeline"),
+        "query": ("clew.cli.query", "ask the store of all runs in SQL"),
+        "export": ("clew.cli.export", "write a run's numbers and texts as CSV, JSON or Parquet"),
+        "store": ("clew.cli.store", "bring the store up to date, or make it again from the runs"),
     },
     "Steer": {
         "stop": ("clew.cli.steer", "save and stop, to go on later"),
         "checkpoint": ("clew.cli.steer", "save now"),
         "resume": ("clew.cli.run", "go on where it was left"),
+        "answer": ("clew.cli.answer", "say what is to become of a stage that has failed and waits"),
     },
 }
 

@@ -38,6 +38,7 @@ def conclude_plan(plan: Plan, workspace: Workspace, result: JobResult) -> int:
 def print_stages(plan: Plan, runs: Mapping[str, Run]) -> None:
     """Print what stands after each stage, in an order in which they can run."""
     rows = []
+    skipped, asked = plan.skipped(), plan.questions()
     for stage in plan.pipeline.stages.values():
         run = runs.get(stage.name)
         result = run.result if run and run.state is State.COMPLETED else None
@@ -45,12 +46,18 @@ def print_stages(plan: Plan, runs: Mapping[str, Run]) -> None:
             (
                 stage.name,
                 word_of(stage.tree, "job"),
-                str(run.state) if run else "not started",
+                _state(run, stage.name in skipped, stage.name in asked),
                 clock(result.seconds) if result else "",
                 figures(result.metrics) if result else "",
             )
         )
     print_table(("stage", "job", "state", "time", "metrics"), rows)
+
+
+def _state(run: Run | None, skipped: bool, asked: bool) -> str:
+    if asked:
+        return "waits for an answer"
+    return str(run.state) if run else "skipped" if skipped else "not started"
 
 
 def exit_code(result: JobResult) -> int:

@@ -118,6 +118,9 @@ class Display(Protocol):
     def note(self, text: str) -> None:
         """Say something besides."""
 
+    def hold(self) -> None:
+        """Leave the terminal to somebody who asks, until the next run appears."""
+
 
 class Lines:
     """Plain lines: one at the start, one at every tenth of the way or every ten seconds, and one at the end."""
@@ -154,6 +157,9 @@ class Lines:
     def note(self, text: str) -> None:
         """Print a line."""
         print(text, flush=True)
+
+    def hold(self) -> None:
+        """Lines are in nobody's way."""
 
     def _say_where_it_goes_on(self, tracked: Tracked) -> None:
         """Once, when the attempt has restored a checkpoint; the journal tells it a while after the start."""
@@ -207,6 +213,14 @@ class ProgressWatcher:
         tracked = self._active.pop(label)
         tracked.poll()
         self._display.end(tracked, state)
+
+    def note(self, text: str) -> None:
+        """Say something that no run tells."""
+        self._display.note(text)
+
+    def hold(self) -> None:
+        """Leave the terminal to somebody who asks, until the next run appears."""
+        self._display.hold()
 
     def _what_happens(self) -> str:
         names = ", ".join(self._active) or "nothing is running"

@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from clew import api
+from clew.cli.attendant import TerminalAttendant
 from clew.cli.configs import describe_job, describe_pipeline
 from clew.cli.detach import detach_plan, detach_run
 from clew.cli.finding import find, workspace_of
@@ -15,8 +16,10 @@ from clew.cli.progress import watching
 from clew.config import to_yaml
 from clew.errors import UserError
 from clew.jobs import LoadedJob
-from clew.plans import Pipeline, Plan
-from clew.runs import ACTIVE, IllegalMove, Run, State, Workspace
+from clew.notify import Notifier, open_notifier, workspace_notify
+from clew.plans import CHOICES, Pipeline, Plan, start_from
+from clew.runs import ACTIVE, IllegalMove, JobResult, Run, State, Workspace
+from clew.sources import resolved
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -30,9 +33,15 @@ def configure(parser: Parser, verb: str) -> None:
             "overrides", nargs="*", default=[], metavar="key=value", help="values over those of the file"
         )
         parser.add_argument("--name", default="", help="name of the run or the pipeline")
+        parser.add_argument(
+            "--from", dest="below", default="", metavar="RUN|FILE", help="lay the config of another run or file below"
+        )
         parser.add_argument("--dry-run", action="store_true", help="check everything, and show what would run")
     else:
         parser.add_argument("name", metavar="RUN|PIPELINE", help="what to go on with")
+    parser.add_argument(
+        "--from-stage", default="", metavar="STAGE", help="of a pipeline: do this stage and what needs it again"
+    )
     parser.add_argument("--detach", action="store_true", help="return as soon as it runs")
 
 
@@ -42,35 +51,57 @@ def main(arguments: Namespace) -> int:
     if arguments.verb == "resume":
         found = find(workspace, arguments.name)
         if isinstance(found, Run):
-            return _resume_run(found, arguments.detach)
-        return _resume_plan(found, workspace, arguments.detach)
-    work = api.read(arguments.file, arguments.overrides, workspace=workspace, name=arguments.name)
+            if arguments.from_stage:
+                raise _no_stages(found.id)
+            return _resume_run(found, workspace, arguments.detach)
+        return _resume_plan(found, workspace, arguments.detach, arguments.from_stage)
+    below = arguments.below
+    work = api.read(arguments.file, arguments.overrides, workspace=workspace, name=arguments.name, below=below)
     if arguments.dry_run:
         return _show_plan(work, workspace)
     if isinstance(work, LoadedJob):
-        return _attend(api.create(work, workspace=workspace), arguments.detach)
+        if arguments.from_stage:
+            raise _no_stages(arguments.file)
+        notifier = _notifier(workspace)
+        return _attend(api.create(work, workspace=workspace), arguments.detach, notifier)
+    if arguments.from_stage:
+        start_from(api.prepare(work, workspace=workspace), work, workspace, arguments.from_stage)
     if arguments.detach:
         plan = api.prepare(work, workspace=workspace)
         plan.write(work)
         return detach_plan(plan, workspace)
     with watching() as watcher:
-        result = api.start(work, workspace=workspace, watcher=watcher)
+        result = api.start(work, workspace=workspace, watcher=watcher, attendant=TerminalAttendant(watcher))
     return conclude_plan(Plan(workspace.plans / work.name), workspace, result)
 
 
-def _attend(run: Run, detach: bool) -> int:
+def _notifier(workspace: Workspace) -> Notifier:
+    """Who is told of a single run is said by the workspace; a pipeline tells for itself."""
+    return open_notifier(workspace_notify(workspace.environment), root=workspace.root)
+
+
+def _attend(run: Run, detach: bool, notifier: Notifier) -> int:
     try:
         if detach:
             return detach_run(run)
-        with watching() as watcher:
+        with notifier, watching() as watcher:
             result = api.attend(run, watcher)
+            _tell(notifier, result)
     except IllegalMove as error:
         hint = f"clew show {run.id} shows how it is now"
         raise UserError("another process has just started this run", where=run.id, hint=hint) from error
     return conclude(run, result)
 
 
-def _resume_run(run: Run, detach: bool) -> int:
+def _tell(notifier: Notifier, result: JobResult) -> None:
+    facts = {"run": result.run, "job": result.job, "state": result.status}
+    reason = {"reason": api.cause(result.failure)} if result.failure else {}
+    if result.status in (State.FAILED, State.INTERRUPTED):
+        notifier.tell("failure", **facts, **reason)
+    notifier.tell("completion", **facts, **reason)
+
+
+def _resume_run(run: Run, workspace: Workspace, detach: bool) -> int:
     state = run.state
     if state is State.COMPLETED:
         print(f"{run.id} has completed already; clew show {run.id} shows what came of it")
@@ -81,25 +112,37 @@ def _resume_run(run: Run, detach: bool) -> int:
         print(f"{run.id} is running already, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
         if detach:
             return 0
-    return _attend(run, detach)
+    return _attend(run, detach, _notifier(workspace))
 
 
-def _resume_plan(plan: Plan, workspace: Workspace, detach: bool) -> int:
+def _resume_plan(plan: Plan, workspace: Workspace, detach: bool, from_stage: str = "") -> int:
     state = plan.state
-    if state is State.COMPLETED:
+    if from_stage and state not in ACTIVE | {State.UNKNOWN}:
+        if (plan.path / "tree.json").is_file():  # else it was never started, which is said below
+            start_from(plan, plan.pipeline, workspace, from_stage)
+    elif from_stage:
+        raise UserError(f"the pipeline is {state}", where=plan.id, hint=f"clew stop {plan.id} ends it")
+    elif state is State.COMPLETED:
         print(f"{plan.id} has completed already; clew show {plan.id} shows what came of it")
         return 0
     if state is State.UNKNOWN:
         raise _elsewhere(plan.id)
     if state in ACTIVE:
         print(f"{plan.id} is running already{'' if detach else '; following it'}")
+        for question in plan.questions().values():
+            print(f"  it waits for: clew answer {plan.id} {question.stage} {'|'.join(CHOICES)}")
         if detach:
             return 0
     if detach:
         return detach_plan(plan, workspace)
     with watching() as watcher:
-        result = api.attend_plan(plan, workspace=workspace, watcher=watcher)
+        attendant = TerminalAttendant(watcher)
+        result = api.attend_plan(plan, workspace=workspace, watcher=watcher, attendant=attendant)
     return conclude_plan(plan, workspace, result)
+
+
+def _no_stages(name: str) -> UserError:
+    return UserError("a single job has no stages", where=name, hint="--from-stage is for pipelines")
 
 
 def _elsewhere(name: str) -> UserError:
@@ -116,8 +159,8 @@ def _show_plan(work: LoadedJob | Pipeline, workspace: Workspace) -> int:
     loaded = api.check(work, workspace=workspace)
     for name, job in loaded.items():
         print(f"# {name + ': ' if name else ''}{describe_job(job)}")
-        print(to_yaml(job.plain), end="" if not name else "\n")
     if isinstance(work, Pipeline):
         print(f"# {describe_pipeline(work)}")
+    print(to_yaml(resolved(work)), end="")
     print("dry run: everything checked, nothing started", file=sys.stderr)
     return 0

@@ -101,7 +101,7 @@ def _next(run: Run, state: State) -> str:
 def _show_plan(plan: Plan, workspace: Workspace) -> None:
     from clew.cli.detach import log_path
     from clew.cli.outcome import print_stages
-    from clew.plans import latest_runs
+    from clew.plans import CHOICES, latest_runs
 
     state = plan.state
     print(f"pipeline     {plan.id}")
@@ -114,5 +114,10 @@ def _show_plan(plan: Plan, workspace: Workspace) -> None:
     if (plan.path / "tree.json").is_file():
         print()
         print_stages(plan, latest_runs(plan, workspace))
+    for stage, reason in plan.skipped().items():
+        print(f"\nskipped      {stage}: {reason}")
+    for question in plan.questions().values():
+        print(f"\nasks         {question.stage}: {question.reason}")
+        print(f"answer       clew answer {plan.id} {question.stage} {'|'.join(CHOICES)}")
     if state in RESUMABLE:
         print(f"\nnext         clew resume {plan.id}")

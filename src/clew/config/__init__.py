@@ -1,16 +1,18 @@
 """One configuration story: layers, a typed tree, and where every value came from."""
 
 from clew.config.describe import Described, describe
-from clew.config.dump import config_hash, content_digest, dump
+from clew.config.dump import config_hash, content_digest, dump, input_digests
 from clew.config.explain import explain
 from clew.config.hydrate import hydrate
-from clew.config.layers import environment_layer, override_layer
-from clew.config.load import Loaded, load, load_tree, section_of
+from clew.config.json_schema import SchemaWriter, json_schema
+from clew.config.layers import environment_layer, from_layer, override_layer
+from clew.config.load import Loaded, load, load_tree, load_tree_with_presets, section_of
 from clew.config.merge import merge
 from clew.config.origins import Origins, Resolved, diff
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
 from clew.config.schema import NOT_HASHED, InputPath, PathOrName, Plugin, config
+from clew.config.sweep import swept
 from clew.config.template import template
 from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
 
@@ -25,6 +27,7 @@ __all__ = [
     "Plugin",
     "Registry",
     "Resolved",
+    "SchemaWriter",
     "Tree",
     "config",
     "config_hash",
@@ -34,16 +37,21 @@ __all__ = [
     "dump",
     "environment_layer",
     "explain",
+    "from_layer",
     "hydrate",
+    "input_digests",
+    "json_schema",
     "leaves",
     "load",
     "load_tree",
+    "load_tree_with_presets",
     "merge",
     "override_layer",
     "plain",
     "replace_leaves",
     "section_of",
     "subtree",
+    "swept",
     "template",
     "to_yaml",
 ]

@@ -38,7 +38,7 @@ def choose_class(shape: SectionShape, node: Section, name: str, given: Any, prob
         problems.add(f"{name} needs the key 'type'", node.origin.where, f"one of: {', '.join(known)}")
         return None
     value = plain(said)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         problems.add(f"unknown type {show(value)} of {name}", said.origin.where, did_you_mean(str(value), known))
         return None
     return known[value]

@@ -11,8 +11,10 @@ from typing import Any
 from clew.config.leaf import map_paths, plain_value
 from clew.config.plugins import Registry, identity_of, reference_of
 from clew.config.schema import FieldSpec, LeafShape, OptionalShape, PluginShape, Shape, fields_of, is_config
+from clew.config.tree import join
 
 Name = Callable[[str, type], str]
+Digest = Callable[[str], str]
 
 
 def dump(config: Any, registries: Mapping[str, Registry] | None = None) -> dict[str, Any]:
@@ -56,41 +58,90 @@ def _dump_value(shape: Shape, value: Any, name: Name) -> Any:
     return [_dump_value(shape.item, item, name) for item in value]  # type: ignore[union-attr]
 
 
-def config_hash(config: Any) -> str:
+def config_hash(config: Any, digest: Digest | None = None) -> str:
     """Hash what a config means: SHA-256 in hex over everything that can change results.
 
     Fields marked ``NOT_HASHED`` stay out. An ``InputPath`` counts by the content of its file or folder, a plug-in
     from a file by the content of that file, so moving things changes nothing and editing them does.
+
+    Args:
+        config: An instance of a config class.
+        digest: What says the content of a path; None is :func:`content_digest`.
     """
-    text = json.dumps(_meaning(config), sort_keys=True, ensure_ascii=True)
+    text = json.dumps(_meaning(config, digest or content_digest), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _meaning(config: Any) -> dict[str, Any]:
-    return {spec.name: _meaning_of(spec, getattr(config, spec.name)) for spec in _fields(config) if spec.hashed}
+def _meaning(config: Any, digest: Digest) -> dict[str, Any]:
+    return {spec.name: _meaning_of(spec, getattr(config, spec.name), digest) for spec in _fields(config) if spec.hashed}
 
 
-def _meaning_of(spec: FieldSpec, value: Any) -> Any:
+def _meaning_of(spec: FieldSpec, value: Any, digest: Digest) -> Any:
     if isinstance(spec.shape, LeafShape):
-        return map_paths(spec.annotation, plain_value(value), _path_meaning)
-    return _section_meaning(spec.shape, value)
+        return map_paths(spec.annotation, plain_value(value), lambda path, named: _path_meaning(path, named, digest))
+    return _section_meaning(spec.shape, value, digest)
 
 
-def _section_meaning(shape: Shape, value: Any) -> Any:
+def _section_meaning(shape: Shape, value: Any, digest: Digest) -> Any:
     if isinstance(shape, OptionalShape):
-        return None if value is None else _section_meaning(shape.inner, value)
+        return None if value is None else _section_meaning(shape.inner, value, digest)
     if isinstance(shape, PluginShape):
-        return {"type": identity_of(type(value)), **_meaning(value)}
+        return {"type": identity_of(type(value)), **_meaning(value, digest)}
     if is_config(type(value)):
-        return _meaning(value)
+        return _meaning(value, digest)
+    item_shape: Shape = shape.item  # type: ignore[union-attr]
     if isinstance(value, Mapping):
-        return {str(key): _section_meaning(shape.item, item) for key, item in value.items()}  # type: ignore[union-attr]
-    return [_section_meaning(shape.item, item) for item in value]  # type: ignore[union-attr]
+        return {str(key): _section_meaning(item_shape, item, digest) for key, item in value.items()}
+    return [_section_meaning(item_shape, item, digest) for item in value]
 
 
-def _path_meaning(path: str, may_be_name: bool) -> str:
+def _path_meaning(path: str, may_be_name: bool, digest: Digest) -> str:
     """What a path means is its content; what could be a name was made absolute if it is none."""
-    return path if may_be_name and not Path(path).is_absolute() else content_digest(path)
+    return path if _is_name(path, may_be_name) else digest(path)
+
+
+def _is_name(path: str, may_be_name: bool) -> bool:
+    return may_be_name and not Path(path).is_absolute()
+
+
+def input_digests(config: Any, digest: Digest | None = None) -> dict[str, Any]:
+    """The content of every path that a config reads.
+
+    Args:
+        config: An instance of a config class.
+        digest: What says the content of a path; None is :func:`content_digest`.
+
+    Returns:
+        Dotted key to SHA-256 in hex (a list where the key holds several paths); a path where nothing is stays as it is.
+    """
+    return dict(_digests(config, "", digest or content_digest))
+
+
+def _digests(value: Any, key: str, digest: Digest) -> Iterator[tuple[str, Any]]:
+    if is_config(type(value)):
+        for spec in _fields(value):
+            inner, full = getattr(value, spec.name), join(key, spec.name)
+            found = _leaf_digests(spec, inner, digest) if isinstance(spec.shape, LeafShape) else []
+            if found:
+                yield full, found if isinstance(inner, list | tuple | Mapping) else found[0]
+            elif not isinstance(spec.shape, LeafShape):
+                yield from _digests(inner, full, digest)
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from _digests(item, join(key, str(name)), digest)
+
+
+def _leaf_digests(spec: FieldSpec, value: Any, digest: Digest) -> list[str]:
+    found: list[str] = []
+
+    def note(path: str, may_be_name: bool) -> str:
+        if path and not _is_name(path, may_be_name):
+            found.append(digest(path))
+        return path
+
+    map_paths(spec.annotation, plain_value(value), note)
+    return found
 
 
 def content_digest(path: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clew.config.merge import merge_all
 from clew.config.plugins import absolute
 from clew.config.source import display, read_file, read_value
-from clew.config.tree import Leaf, Node, Origin, Section, Tree, find, plain, tree_of, without
+from clew.config.tree import Items, Leaf, Node, Origin, Section, Tree, children, find, join, plain, tree_of, without
 from clew.errors import ConfigError, did_you_mean
 
 
@@ -58,6 +59,37 @@ def _base(name: object, origin: Origin, chain: tuple[Path, ...]) -> list[Tree]:
     if not path.is_file():
         raise ConfigError(f"'extends' names {name!r}, which does not exist", where=origin.where)
     return _extended(read_file(path), (*chain, path.resolve()))
+
+
+def from_layer(tree: Tree, places: Mapping[str, str]) -> Tree:
+    """Make what another file or run says the layer ``from``, to lie below everything that is said here.
+
+    Args:
+        tree: The other config.
+        places: Dotted key to the place that said it there; other values keep the place that they have.
+    """
+    made = as_layer(tree, "from", places)
+    assert isinstance(made, Section)
+    return made
+
+
+def as_layer(node: Node, layer: str, places: Mapping[str, str] | None = None, key: str = "") -> Node:
+    """The same values as a layer of another name; what they won over is left behind.
+
+    Args:
+        node: A part of a tree.
+        layer: The name.
+        places: Dotted key to the place of its value, where that is not the one that the node knows.
+        key: The dotted key of the node.
+    """
+    known = places or {}
+    # A list is one leaf here, while each of its items may have come from a place of its own.
+    where = known.get(key) or known.get(join(key, "0")) or node.origin.where
+    origin = replace(node.origin, layer=layer, where=where)
+    if isinstance(node, Leaf):
+        return Leaf(node.value, origin)
+    made = {name: as_layer(item, layer, places, join(key, name)) for name, item in children(node)}
+    return Items(tuple(made.values()), origin) if isinstance(node, Items) else Section(made, origin)
 
 
 def environment_layer(path: Path, job: str) -> Tree | None:

@@ -23,10 +23,10 @@ _BOUNDS = {
     "maximum": "<= {}",
     "multipleOf": "a multiple of {}",
     "pattern": "matching {}",
-    "minLength": "at least {} long",
-    "maxLength": "at most {} long",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
+    "minLength": "of at least {} {}",
+    "maxLength": "of at most {} {}",
+    "minItems": "of at least {} {}",
+    "maxItems": "of at most {} {}",
 }
 
 
@@ -85,11 +85,7 @@ def type_text(annotation: Any) -> TypeText:
         found = adapter(annotation).json_schema()
     except pydantic.errors.PydanticInvalidForJsonSchema:
         return TypeText(str(annotation), "")
-    text = _text(found, found.get("$defs", {}))
-    parts = (annotation, *members(unwrap(annotation)[0]))
-    if any(INPUT_PATH in unwrap(part)[1] for part in parts):
-        return TypeText(text.name.replace("str", "path"), text.constraint)
-    return text
+    return _text(found, found.get("$defs", {}))
 
 
 def _text(found: Mapping[str, Any], definitions: Mapping[str, Any]) -> TypeText:
@@ -104,8 +100,13 @@ def _text(found: Mapping[str, Any], definitions: Mapping[str, Any]) -> TypeText:
         choices = tuple(found.get("enum", [found.get("const")]))
         return TypeText(" | ".join(map(str, choices)), "", choices)
     bounds = {} if "prefixItems" in found else _BOUNDS
-    constraint = ", ".join(text.format(found[key]) for key, text in bounds.items() if key in found)
+    constraint = ", ".join(_bound(key, text, found[key]) for key, text in bounds.items() if key in found)
     return TypeText(_name(found, definitions), constraint)
+
+
+def _bound(key: str, text: str, limit: Any) -> str:
+    unit = "item" if key.endswith("Items") else "character"
+    return text.format(limit, unit if limit == 1 else f"{unit}s")
 
 
 def _name(found: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ def load_tree(
     overrides: Sequence[str] = (),
     environment: Path | None = None,
     job: str | None = None,
+    below: Tree | None = None,
 ) -> Tree:
     """Merge all layers except presets and defaults.
 
@@ -53,15 +54,22 @@ def load_tree(
         overrides: ``a.b=value`` from the command line.
         environment: The workspace file; nothing, or a missing file, when there is none.
         job: Whose environment applies; nothing means what the source says under ``job``.
+        below: What :func:`from_layer` made of another config.
 
     Raises:
         ConfigError: A layer cannot be read, with its place.
     """
-    return merge_all(_stack(source, overrides, environment, job))
+    return merge_all([*_lowest(below), *_stack(source, overrides, environment, job, below)])
 
 
-def _stack(source: Source, overrides: Sequence[str], environment: Path | None, job: str | None) -> list[Tree]:
-    """The layers, the lowest first."""
+def _lowest(below: Tree | None) -> list[Tree]:
+    return [] if below is None else [below]
+
+
+def _stack(
+    source: Source, overrides: Sequence[str], environment: Path | None, job: str | None, below: Tree | None
+) -> list[Tree]:
+    """The layers above ``below``, the lowest first."""
     if isinstance(source, Section):
         said = [source]
     else:
@@ -70,7 +78,7 @@ def _stack(source: Source, overrides: Sequence[str], environment: Path | None, j
     above = [] if spoken is None else [spoken]
     around = None
     if environment is not None and environment.is_file():
-        around = environment_layer(environment, job or word_of(merge_all([*said, *above]), "job"))
+        around = environment_layer(environment, job or word_of(merge_all([*_lowest(below), *said, *above]), "job"))
     return [*said, *([] if around is None else [around]), *above]
 
 
@@ -82,6 +90,7 @@ def load(
     overrides: Sequence[str] = (),
     environment: Path | None = None,
     job: str | None = None,
+    below: Tree | None = None,
     reserved: tuple[str, ...] = ("extends", "preset"),
 ) -> Loaded:
     """Load a config through all its layers.
@@ -93,19 +102,45 @@ def load(
         overrides: ``a.b=value`` from the command line.
         environment: The workspace file whose ``environment: {<job>: ...}`` lies over the file.
         job: Whose environment applies; nothing means what the source says under ``job``.
+        below: What :func:`from_layer` made of another config; it lies between the defaults and the preset.
         reserved: Top-level keys that are not the class's.
 
     Raises:
         ConfigError: With all problems, each with its place.
     """
-    layers = _stack(source, overrides, environment, job)
-    tree = merge_all(layers)
-    cls = root if isinstance(root, type) else _pick(root, tree)
-    preset = preset_layer(cls, tree) if "preset" in reserved else None
-    # Laid under the layers one by one: `a: null` in one of them must also cut off what the preset says.
-    tree = tree if preset is None else merge_all([preset, *layers])
+    layers = _stack(source, overrides, environment, job, below)
+    cls = root if isinstance(root, type) else _pick(root, merge_all([*_lowest(below), *layers]))
+    tree = _with_presets(cls, layers, below, reserved)
     value, origins = hydrate(without(tree, reserved), cls, registries or {})
     return Loaded(value, origins, tree, dump(value, registries))
+
+
+def load_tree_with_presets(
+    source: Source, cls: type, *, overrides: Sequence[str] = (), environment: Path | None = None, below: Tree | None
+) -> Tree:
+    """Merge all layers except defaults; the key ``preset`` is gone, since it has been followed.
+
+    Args:
+        source: A file, its content as a mapping, or layers that are merged already.
+        cls: The class that has the presets.
+        overrides: ``a.b=value`` from the command line.
+        environment: The workspace file.
+        below: What :func:`from_layer` made of another config.
+    """
+    layers = _stack(source, overrides, environment, None, below)
+    return without(_with_presets(cls, layers, below, ("preset",)), ("preset",))
+
+
+def _with_presets(cls: type, layers: list[Tree], below: Tree | None, reserved: tuple[str, ...]) -> Tree:
+    lower, upper = (_preset(cls, layer, reserved) for layer in (below, merge_all(layers)))
+    # Laid under the layers one by one: `a: null` in one of them must also cut off what the preset says.
+    return merge_all([*lower, *_lowest(below), *upper, *layers])
+
+
+def _preset(cls: type, tree: Tree | None, reserved: tuple[str, ...]) -> list[Tree]:
+    """The preset that a layer asks for, if it may."""
+    preset = preset_layer(cls, tree) if tree is not None and "preset" in reserved else None
+    return [] if preset is None else [preset]
 
 
 def _pick(root: Callable[[Mapping[str, Any]], type], tree: Tree) -> type:

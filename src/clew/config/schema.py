@@ -11,15 +11,28 @@ from typing import Annotated, Any, Final, TypeVar, Union, dataclass_transform, g
 
 import pydantic
 import pydantic.dataclasses
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A word about a field that only Clew reads."""
+    """A word about a field that only Clew reads.
+
+    Args:
+        meaning: For people.
+        format: What the JSON schema says under ``format``; empty for nothing.
+    """
 
     meaning: str
+    format: str = ""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        return {**made, "format": self.format} if self.format else made
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class Plugin:
     kind: str
 
 
-INPUT_PATH: Final = Marker("a path that is read")
+INPUT_PATH: Final = Marker("a path that is read", "path")
 MAY_BE_NAME: Final = Marker("a name, unless a path of that name exists")
 NOT_HASHED: Final = Marker("does not change results")
 """``Annotated[T, NOT_HASHED]``: the field does not enter :func:`clew.config.config_hash`."""

@@ -6,10 +6,12 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pydantic
+
 from clew.config.choose import tags
 from clew.config.describe import section_text
 from clew.config.dump import dump
-from clew.config.leaf import adapter, plain_value, type_text
+from clew.config.leaf import adapter, plain_value, type_text, validate
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
 from clew.config.schema import (
@@ -25,6 +27,11 @@ from clew.config.schema import (
 )
 
 _WIDTH = 100
+_WORDS = (
+    *("change_me", "changeme", "ChangeMe", "change.me", "change/me", "change:me", "a1", "a", "1", "10", "1.0", "1.0.0"),
+    *("2000-01-01", "12:00", "00:00:00", "#000000", "a@b.org", "https://example.org", "/change/me", "./change-me"),
+)
+"""Tried in this order where a pattern refuses ``change-me``."""
 
 
 def template(cls: type, *, head: Mapping[str, Any], registries: Mapping[str, Registry] | None = None) -> str:
@@ -115,15 +122,34 @@ def dump_name(registry: Registry | None, cls: type) -> str:
 
 
 def example(annotation: Any) -> Any:
-    """A value that a required leaf accepts, as far as its type says which."""
+    """A value that a required leaf accepts, where one is found that fits its type, bounds and pattern."""
     schema = adapter(annotation).json_schema()
-    options = schema.get("examples") or type_text(annotation).choices
-    if options:
-        return options[0]
-    kind = schema.get("type", schema.get("anyOf", [{}])[0].get("type"))
+    options = [*schema.get("examples", ()), *type_text(annotation).choices, *_candidates(schema)]
+    return next((option for option in options if _fits(annotation, option)), options[-1])
+
+
+def _candidates(schema: Mapping[str, Any]) -> list[Any]:
+    """Values to try; the last one stands there when none fits."""
+    first = schema["anyOf"][0] if "anyOf" in schema else schema
+    kind = first.get("type")
     if kind in ("integer", "number"):
-        return _number(schema, kind)
-    return {"boolean": False, "array": [], "object": {}}.get(str(kind), "change-me")
+        return [_number(first, kind)]
+    if kind == "array":
+        parts = first.get("prefixItems") or [first.get("items", {})] * first.get("minItems", 0)
+        return [[_candidates(part)[0] for part in parts]]
+    if kind in ("boolean", "object"):
+        return [False if kind == "boolean" else {}]
+    longer = "x" * first.get("minLength", 0)
+    shorter = "change-me"[: first.get("maxLength")]
+    return ["change-me", longer, shorter, *_WORDS, *(word.upper() for word in _WORDS), "change-me"]
+
+
+def _fits(annotation: Any, value: Any) -> bool:
+    try:
+        validate(annotation, value)
+    except pydantic.ValidationError:
+        return False
+    return True
 
 
 def _number(schema: Mapping[str, Any], kind: str) -> float:

@@ -19,7 +19,7 @@ class Origin:
     """Where a value was said.
 
     Args:
-        layer: ``default``, ``preset``, ``file``, ``environment`` or ``command line``.
+        layer: ``default``, ``from``, ``preset``, ``file``, ``environment``, ``sweep`` or ``command line``.
         where: The place for people: ``sft.yaml:12``, ``command line``, a preset's name, a class.
         base: The folder that relative paths in this place are relative to; nothing means the current one.
     """

@@ -14,7 +14,8 @@ import clew
 
 _ROOT = Path(clew.__file__).parent
 # What looks at runs or starts them cannot change what comes of them.
-_ONLOOKERS = frozenset({"cli", "reports", "plans", "targets", "api.py", "sources.py"})
+_ONLOOKERS = frozenset({"cli", "reports", "plans", "notify", "store", "targets", "api.py", "sources.py"})
+_SUFFIXES = frozenset({".py", ".txt"})
 
 
 def code_hash(job_function: Any, config: Any) -> str:
@@ -29,7 +30,7 @@ def code_hash(job_function: Any, config: Any) -> str:
 def package_hash() -> str:
     """Return a SHA-256 over the names and contents of the sources that a worker runs."""
     digest = hashlib.sha256()
-    for path in sorted(_ROOT.rglob("*.py")):
+    for path in sorted(path for path in _ROOT.rglob("*") if path.suffix in _SUFFIXES):
         name = path.relative_to(_ROOT)
         if name.parts[0] not in _ONLOOKERS:
             digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())

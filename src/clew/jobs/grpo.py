@@ -119,7 +119,8 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     )
     train(session, trainer, config.checkpoint)
     publish(session, trainer.model, tokenizer)
-    return Outcome(metrics=_final_metrics(session), notes={"prompts": len(prompts)})
+    skipped = len(config.task.skipped("prompts", "train"))
+    return Outcome(metrics=_final_metrics(session), notes={"prompts": len(prompts), "skipped_rows": skipped})
 
 
 def _prompts(config: GrpoConfig) -> Sequence[Example]:
@@ -131,9 +132,8 @@ def _prompts(config: GrpoConfig) -> Sequence[Example]:
 
 def _prompt(example: Example, tokenizer: Any, chat: Chat) -> Any:
     """Messages where there is a chat template, which TRL then applies; else plain text."""
-    if uses_chat(tokenizer, chat):
-        return messages_of(example.prompt)
-    return render_prompt(example.prompt, tokenizer, chat)
+    text = render_prompt(example.prompt, tokenizer, chat)  # refuses a template that would lose a turn
+    return messages_of(example.prompt) if uses_chat(tokenizer, chat) else text
 
 
 class RolloutRecorder:
@@ -207,6 +207,7 @@ def _arguments(session: Session[GrpoConfig], device: Any, rewards: Sequence[Rewa
         beta=training.beta,
         loss_type=training.loss,
         scale_rewards=training.scale_rewards,
+        shuffle_dataset=not config.task.keeps_order(),
         reward_weights=[reward.weight for reward in rewards],
         **trainer_arguments(
             training,

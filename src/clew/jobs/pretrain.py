@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from clew.config import Plugin, config
 from clew.data.config import DataConfig
 from clew.errors import DataError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
+from clew.jobs.probe import EvaluateConfig, Probe
 from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session, Surface
@@ -37,14 +39,34 @@ class PretrainConfig(JobConfig):
     """How documents become samples."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The native loop."""
+    evaluate: EvaluateConfig | None = None
+    """Ask the task's problems during the training; null never does."""
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
-    """When to save."""
+    """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
+
+    @property
+    def best_by(self) -> str:
+        """The logged metric that decides which checkpoint is the best."""
+        by = self.evaluate.best_by if self.evaluate else None
+        return f"eval/{by}" if by else "val_loss"
+
+    def rating(self, measured: Mapping[str, float]) -> float | None:
+        """Return how good a checkpoint with these metrics is, the lowest being the best; None when nothing says so."""
+        value = measured.get(self.best_by)
+        if value is None or math.isnan(value):
+            return None
+        higher_is_better = (
+            self.best_by != "val_loss" and self.evaluate is not None and not self.evaluate.lower_is_better
+        )
+        return -value if higher_is_better else value
 
 
 def _check(config: PretrainConfig, runs: Path) -> None:
     require_parts(config.task, "documents", needed_by="pretrain")
+    if config.evaluate is not None:
+        require_parts(config.task, "problems", "metrics", needed_by="evaluate of pretrain")
 
 
 @job(check=_check)
@@ -65,23 +87,34 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         raise DataError(
             f"the task {type(config.task).__name__} has no text to train on", hint="look at its documents('train')"
         )
+    if held_out is None and config.training.early_stopping is not None:
+        raise DataError(
+            f"the task {type(config.task).__name__} has no text to validate on, which training.early_stopping needs",
+            hint="look at its documents('validation'), or set training.early_stopping=null",
+        )
 
     model = Decoder(config.model, vocab_size(tokenizer), config.data.seq_len).to(device)
     num_parameters = model.shape.num_parameters(model.vocab_size)
     total = config.training.total_steps(seq_len=config.data.seq_len, num_parameters=num_parameters)
     lr = config.training.lr or model.shape.learning_rate
     trainer = Trainer(model, samples, config.training, lr=lr, total_steps=total, seed=config.seed)
+    probe = Probe(config.task, config.evaluate, model, tokenizer, config.seed) if config.evaluate else None
 
     def export(folder: Path) -> None:
         save_huggingface(model, tokenizer, folder)
 
-    _train(session, trainer, Loadable(trainer, export), held_out)
+    _train(session, trainer, Loadable(trainer, export), held_out, probe)
     with session.artifact("model") as folder:
         export(folder)
-    return Outcome(
-        metrics=_final_metrics(trainer),
-        notes={"parameters": num_parameters, "samples": len(samples), "steps": total, "peak_lr": lr},
-    )
+    notes: dict[str, Any] = {
+        "parameters": num_parameters,
+        "samples": len(samples),
+        "steps": trainer.step_number,
+        "peak_lr": lr,
+    }
+    if trainer.step_number < total:
+        notes["stopped_early"] = {"of_steps": total, **trainer.patience.state()}
+    return Outcome(metrics=_final_metrics(trainer), notes=notes)
 
 
 class Loadable:
@@ -106,20 +139,34 @@ class Loadable:
         self._trainer.load(directory)
 
 
-def _train(session: Session[PretrainConfig], trainer: Trainer, surface: Surface, held_out: Windows | None) -> None:
-    """Go from the newest checkpoint, or from the start, to the last step."""
-    training, total = session.config.training, trainer.total_steps
-    finished = session.attach(surface, session.config.checkpoint)
+def _train(
+    session: Session[PretrainConfig], trainer: Trainer, surface: Surface, held_out: Windows | None, probe: Probe | None
+) -> None:
+    """Go from the newest checkpoint, or from the start, to the last step or to the end of patience."""
+    config, total = session.config, trainer.total_steps
+    keeps_best = config.training.early_stopping is not None or config.best_by != "val_loss"
+    session.attach(surface, config.checkpoint)
     session.horizon(total)
-    for step in range(finished + 1, total + 1):
+    while trainer.step_number < total and not trainer.patience.is_out:
         trainer.step()
-        if step % training.log_every == 0 or step == total:
+        step, measured = trainer.step_number, dict[str, float]()
+        if held_out is not None and config.training.validates_at(step, total):
+            measured["val_loss"] = trainer.validate(held_out)
+        last = step == total or trainer.patience.is_out
+        if probe is not None and config.evaluate is not None and (last or step % config.evaluate.every == 0):
+            measured |= trainer.probe(probe.measure)
+        if step % config.training.log_every == 0 or last:
             session.log(step, trainer.measure())
-        val_loss = None
-        if held_out is not None and training.validates_at(step, total):
-            val_loss = trainer.validate(held_out)
-            session.log(step, val_loss=val_loss)
-        session.boundary(step, metric=val_loss)
+        if measured:
+            session.log(step, measured)
+        rating = config.rating(measured)
+        is_best = rating is not None and trainer.best.update(step, rating)
+        if keeps_best:
+            # Only what is better than all before is rated: a stop in between must not make an equal one the best.
+            rating = rating if is_best else None
+        if keeps_best and is_best:
+            session.checkpoint(step, metric=rating)
+        session.boundary(step, metric=rating)
 
 
 def _windows(config: PretrainConfig, tokenizer: Any, split: str) -> Windows | None:
@@ -139,4 +186,5 @@ def _windows(config: PretrainConfig, tokenizer: Any, split: str) -> Windows | No
 def _final_metrics(trainer: Trainer) -> dict[str, float]:
     """The newest of what was logged; a trainer that was resumed after its last step has them from its state."""
     names = {"loss": "train_loss", "val_loss": "val_loss", "tokens": "tokens"}
-    return {names[name]: value for name, value in trainer.latest.items() if name in names}
+    latest = trainer.latest.items()
+    return {names.get(name, name): value for name, value in latest if name in names or name.startswith("eval/")}

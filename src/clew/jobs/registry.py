@@ -9,6 +9,8 @@ BUILTIN = {
     "sft": "clew.jobs.sft:sft",
     "grpo": "clew.jobs.grpo:grpo",
     "eval": "clew.jobs.eval:evaluate",
+    "merge": "clew.jobs.merge:merge",
+    "export": "clew.jobs.export:export",
 }
 
 

@@ -94,7 +94,9 @@ def sft(session: Session[SftConfig]) -> Outcome:
     )
     train(session, trainer, config.checkpoint)
     publish(session, trainer.model, tokenizer)
-    return Outcome(metrics=_final_metrics(session), notes={"examples": len(rows), "steps": steps})
+    skipped = len(config.task.skipped("examples", "train"))
+    notes = {"examples": len(rows), "skipped_rows": skipped, "steps": steps}
+    return Outcome(metrics=_final_metrics(session), notes=notes)
 
 
 def _examples(config: SftConfig, split: str) -> Sequence[Example]:
@@ -141,6 +143,7 @@ def _arguments(session: Session[SftConfig], device: Any, steps: int) -> Any:
     return trl.SFTConfig(
         output_dir=str(scratch_directory(session)),
         max_length=training.max_length,
+        train_sampling_strategy="sequential" if session.config.task.keeps_order() else "random",
         eval_strategy="steps" if training.validate_every else "no",
         eval_steps=training.validate_every,
         per_device_eval_batch_size=training.micro_batch_size or training.batch_size,

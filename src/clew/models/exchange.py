@@ -38,16 +38,24 @@ def save_huggingface(model: Decoder, tokenizer: Any, folder: Path) -> None:
         tokenizer: A `PreTrainedTokenizerFast` with eos and pad.
         folder: An existing folder.
     """
+    as_huggingface(model, tokenizer).cpu().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def as_huggingface(model: Decoder, tokenizer: Any) -> Any:
+    """Return a `LlamaForCausalLM` over the very weights of the decoder, on its device: what trains one trains both."""
     from transformers import LlamaForCausalLM
 
     config = _llama_config(model, tokenizer)
     with torch.device("meta"):
         llama = LlamaForCausalLM(config)
-    weights = {_foreign(name): weight.detach().cpu() for name, weight in model.state_dict().items()}
+    weights = {_foreign(name): weight.detach() for name, weight in model.state_dict().items()}
     llama.load_state_dict(weights, assign=True)
     llama.tie_weights()
-    llama.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    # Its wavelengths are no weights, so they are still where no numbers are.
+    with model.embed.weight.device:
+        llama.model.rotary_emb = type(llama.model.rotary_emb)(config)
+    return llama
 
 
 def load_huggingface(folder: Path) -> Decoder:

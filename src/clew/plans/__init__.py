@@ -1,14 +1,19 @@
 """Plans: several runs in an order."""
 
-from clew.plans.executor import Executor, StageResult, latest_runs
+from clew.plans.executor import Executor, latest_runs
 from clew.plans.loading import load_pipeline
 from clew.plans.pipeline import Pipeline, Stage, is_pipeline, parse_pipeline
+from clew.plans.questions import CHOICES, Attendant, Question
+from clew.plans.stages import StageResult, start_from
 from clew.plans.storage import Plan, find_plan, open_plan
 
 __all__ = [
+    "CHOICES",
+    "Attendant",
     "Executor",
     "Pipeline",
     "Plan",
+    "Question",
     "Stage",
     "StageResult",
     "find_plan",
@@ -17,4 +22,5 @@ __all__ = [
     "load_pipeline",
     "open_plan",
     "parse_pipeline",
+    "start_from",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 from clew.config import Tree, environment_layer, load_tree, merge, override_layer
 from clew.config.layers import expanded, word_of
 from clew.config.tree import Node, Section
+from clew.notify import notify_layer
 from clew.plans.pipeline import Pipeline, parse_pipeline
 
 
@@ -21,7 +22,8 @@ def load_pipeline(
     Args:
         source: A file, or its content as a mapping.
         overrides: ``stages.sft.training.lr=1e-4`` and the like, from the command line.
-        environment: The workspace's ``clew.yaml``; its part for a job lies over every stage with that job.
+        environment: The workspace's ``clew.yaml``; its part for a job lies over every stage with that job, and what it
+            says under ``notify`` lies below the pipeline's own.
 
     Raises:
         ConfigError: For a file that cannot be read and a graph that makes no sense. The stages' configs are checked by
@@ -29,6 +31,8 @@ def load_pipeline(
     """
     present = environment if environment is not None and environment.is_file() else None
     tree = _with_layers(load_tree(source), present)
+    if present is not None and (around := notify_layer(present)) is not None:
+        tree = merge(around, tree)
     spoken = override_layer(overrides)
     return parse_pipeline(tree if spoken is None else merge(tree, spoken))
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from clew.config.tree import Leaf, Node, Section, Tree, plain, without
 from clew.errors import ConfigError, did_you_mean
+from clew.notify import NotifyConfig, read_notify
+from clew.plans.conditions import Condition, read_condition
+from clew.plans.policy import KEYS as POLICY_KEYS
+from clew.plans.policy import Policy, read_policy
 from clew.plans.references import references
 
-KEYS = ("pipeline", "max_parallel", "stages", "extends")
-_STAGE_KEYS = ("after",)
+KEYS = ("pipeline", "max_parallel", "stages", "extends", "notify", *POLICY_KEYS)
+_STAGE_KEYS = ("after", "when", *POLICY_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -25,7 +29,13 @@ class Stage:
     tree: Tree
     """The job's config, with references."""
     needs: tuple[str, ...]
-    """The stages that must have completed before, in the order of the file."""
+    """The stages that must be over before, in the order of the file."""
+    inputs: tuple[str, ...] = ()
+    """Those of them that the stage refers to; it only stands ``after`` the others."""
+    when: Condition | None = None
+    """Without it, the stage runs in any case."""
+    policy: Policy = field(default_factory=Policy)
+    """What happens when it fails."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,22 @@ class Pipeline:
     max_parallel: int
     stages: Mapping[str, Stage]
     tree: Tree
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
+    """Who is told when something fails, waits or is over."""
+
+    def dependants(self, name: str) -> list[str]:
+        """Return a stage and all that need it, directly or not.
+
+        Raises:
+            ConfigError: If there is no such stage.
+        """
+        if name not in self.stages:
+            raise ConfigError(f"there is no stage {name!r}", where=self.name, hint=did_you_mean(name, self.stages))
+        found = {name}
+        for stage in self.stages.values():  # in an order in which they can run
+            if found.intersection(stage.needs):
+                found.add(stage.name)
+        return [stage for stage in self.stages if stage in found]
 
 
 def is_pipeline(tree: Mapping[str, Any] | Tree) -> bool:
@@ -58,12 +84,13 @@ def parse_pipeline(tree: Tree) -> Pipeline:
         raise ConfigError("a pipeline needs at least one stage under 'stages:'", where=tree.origin.where)
     name = str(_scalar(tree, "pipeline", "pipeline"))
     _check_names(name, section, tree)
-    stages = {name: _stage(name, node, section) for name, node in section.items.items()}
+    stages = {name: _stage(name, node, section, tree) for name, node in section.items.items()}
     return Pipeline(
         name=name,
         max_parallel=_max_parallel(tree),
         stages={name: stages[name] for name in _order(stages, tree)},
         tree=tree,
+        notify=read_notify(tree.items.get("notify")),
     )
 
 
@@ -82,15 +109,23 @@ def _check_names(name: str, section: Section, tree: Tree) -> None:
             )
 
 
-def _stage(name: str, node: Node, section: Section) -> Stage:
+def _stage(name: str, node: Node, section: Section, tree: Tree) -> Stage:
     if not isinstance(node, Section):
         raise ConfigError(f"the stage {name!r} must be a job's config", where=node.origin.where)
-    needs = dict.fromkeys(stage for stage, _, origin in references(node) if _known(stage, section, origin.where))
-    after = node.items.get("after")
+    inputs = dict.fromkeys(stage for stage, _, origin in references(node) if _known(stage, section, origin.where))
+    needs = dict(inputs)
+    after, when = node.items.get("after"), node.items.get("when")
     for other in _names(after) if after else []:
         _known(other, section, after.origin.where if after else "")
         needs[other] = None
-    return Stage(name, without(node, _STAGE_KEYS), tuple(needs))
+    return Stage(
+        name,
+        without(node, _STAGE_KEYS),
+        tuple(needs),
+        tuple(inputs),
+        read_condition(when) if when is not None else None,
+        read_policy(tree, node),
+    )
 
 
 def _known(stage: str, section: Section, where: str) -> bool:

@@ -1,12 +1,14 @@
 """The directory of a plan: ``plans/NAME/``.
 
 It holds who the plan is, the pipeline as it was asked for (values with the places that said them), a state with the
-same moves and lease as a run's, and an inbox. Which stage is done is not stored here: the runs themselves say it.
+same moves and lease as a run's, an inbox, and what it asks people. Which stage is done is not stored here: the runs
+themselves say it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from clew.config import to_yaml
 from clew.config.tree import Items, Leaf, Node, Origin, Section, plain
 from clew.errors import UserError
 from clew.plans.pipeline import Pipeline, parse_pipeline
+from clew.plans.questions import Question, read_questions
 from clew.runs import Inbox, State, StateFile, Workspace
 from clew.runs.files import read_json, write_atomically, write_json
 from clew.runs.ids import ulid
@@ -43,8 +46,13 @@ class Plan:
 
     @property
     def inbox(self) -> Inbox:
-        """Where a request to stop is put."""
+        """Where a request to stop is put, and answers to questions."""
         return Inbox(self.path / "inbox")
+
+    @property
+    def events(self) -> Path:
+        """The plan's own journal, one JSON object a line: failures, tries, questions, answers, deliveries, ends."""
+        return self.path / "events.jsonl"
 
     @property
     def pipeline(self) -> Pipeline:
@@ -55,16 +63,44 @@ class Plan:
 
     def choose_run(self, stage: str, run: str) -> None:
         """Note which run stands for a stage now; for those who look from outside, never for decisions."""
-        if self.chosen_runs().get(stage) != run:
-            write_json(self.path / "stages.json", {**self.chosen_runs(), stage: run})
+        self._note("stages.json", {**self.chosen_runs(), stage: run})
+        self._note("skipped.json", _without(self.skipped(), stage))
 
     def chosen_runs(self) -> dict[str, str]:
         """Return the run of each stage, as last noted."""
+        return self._noted("stages.json")
+
+    def skip(self, stage: str, reason: str) -> None:
+        """Note that a stage is left out now; for those who look from outside, too."""
+        self._note("skipped.json", {**self.skipped(), stage: reason})
+        self._note("stages.json", _without(self.chosen_runs(), stage))
+
+    def skipped(self) -> dict[str, str]:
+        """Return the stages that were left out, each with the reason."""
+        return self._noted("skipped.json")
+
+    def renew(self, stages: Iterable[str]) -> None:
+        """Ask for stages to be done again: no run that was made before now stands for one of them any more."""
+        self._note("renewed.json", {**self.renewed(), **dict.fromkeys(stages, time.time())})
+
+    def renewed(self) -> dict[str, float]:
+        """Return since when (Unix seconds) runs may stand for a stage; without an entry all of them may."""
+        return self._noted("renewed.json")
+
+    def questions(self) -> dict[str, Question]:
+        """Return what the plan asks about its stages, and nobody has answered yet."""
+        return read_questions(self.path)
+
+    def _note(self, name: str, value: dict[str, Any]) -> None:
+        if self._noted(name) != value:
+            write_json(self.path / name, value)
+
+    def _noted(self, name: str) -> dict[str, Any]:
         try:
-            chosen: dict[str, str] = read_json(self.path / "stages.json")
+            noted: dict[str, Any] = read_json(self.path / name)
         except (OSError, ValueError):
             return {}
-        return chosen
+        return noted
 
     def write(self, pipeline: Pipeline) -> None:
         """Store what is asked for now."""
@@ -97,6 +133,10 @@ def find_plan(workspace: Workspace, name: str) -> Plan | None:
     """Return the plan of that name; None when there is none."""
     path = workspace.plans / name
     return Plan(path) if name and (path / "plan.json").is_file() else None
+
+
+def _without(values: Mapping[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _to_json(node: Node) -> Any:

@@ -41,6 +41,8 @@ class Evaluation:
     """Fingerprint of the set of example ids; it does not depend on their order."""
     samples: dict[int, Sample] = field(default_factory=dict)
     """The first ones by index, whatever the order in which they were generated."""
+    is_sampled: bool = False
+    """Whether problems were answered several times; their answers are then no independent examples."""
 
     def add(self, event: Event) -> None:
         """Count one generation."""
@@ -48,6 +50,9 @@ class Evaluation:
         for name, value in scores.items():
             if value is not None:
                 self.tallies.setdefault(name, Tally()).add(value)
+        if event.get("sample"):
+            self.is_sampled = True
+            return
         index = event.get("index")
         self._keep(index if isinstance(index, int) else self.count, event, scores)
         self.count += 1

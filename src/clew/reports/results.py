@@ -44,13 +44,23 @@ def scores_of(stages: Sequence[Stage]) -> list[Score]:
 
 
 def _scores(stage: Stage, no_shares: Collection[str]) -> Iterator[Score]:
-    tallies = stage.facts.evaluation.tallies
+    evaluation = stage.facts.evaluation
+    tallies = evaluation.tallies
     for name, tally in tallies.items():
         is_share = name not in no_shares
-        yield Score(stage, name, tally.mean, tally.count, tally.interval if is_share else None, is_share)
+        if evaluation.is_sampled:
+            yield Score(stage, name, tally.mean, evaluation.count, _noted_interval(stage, name), is_share)
+        else:
+            yield Score(stage, name, tally.mean, tally.count, tally.interval if is_share else None, is_share)
     for name, value in (stage.result.metrics if stage.result else {}).items():
         if name not in tallies and name != "count":
             yield Score(stage, name, value, None, None, False)
+
+
+def _noted_interval(stage: Stage, metric: str) -> tuple[float, float] | None:
+    """Return the interval that the evaluation itself worked out, which knows that answers to one problem are alike."""
+    noted = (stage.result.notes if stage.result else {}).get("intervals", {}).get(metric)
+    return (noted["low"], noted["high"]) if noted else None
 
 
 def gain_of(score: Score, scores: Sequence[Score], stages: Sequence[Stage]) -> tuple[Score, float] | None:

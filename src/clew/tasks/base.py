@@ -117,6 +117,19 @@ class Task:
         scores = {reward.name: reward.score(example, completion) for reward in self.rewards()}
         return {name: score for name, score in scores.items() if score is not None}
 
+    def skipped(self, part: str, split: str) -> Sequence[DataError]:
+        """Return the rows that a part leaves out because they are bad; a job puts their number into its notes.
+
+        Args:
+            part: ``documents``, ``examples``, ``prompts`` or ``problems``.
+            split: Which split.
+        """
+        return ()
+
+    def keeps_order(self) -> bool:
+        """Return whether the order of the training examples means something; then a trainer must not shuffle them."""
+        return False
+
 
 def has_part(task: Task, part: str) -> bool:
     """Return whether the task defines a part, or the part that it is taken from."""
@@ -142,5 +155,6 @@ def registry() -> Registry:
     builtin = {
         "arithmetic": "clew.tasks.arithmetic:ArithmeticTask",
         "dataset": "clew.tasks.dataset:DatasetTask",
+        "wordle": "clew.tasks.wordle:WordleTask",
     }
     return Registry(kind="task", builtin=builtin, entry_point_group="clew.tasks")

@@ -5,20 +5,40 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from clew.config import InputPath, config
 from clew.config.plugins import load_object
-from clew.errors import DataError, did_you_mean
+from clew.errors import DataError
 from clew.tasks.base import Example, Message, MissingSplit, Prompt, Reward, Task
-from clew.tasks.rows import Row, kind_of, read_rows
+from clew.tasks.columns import text_of, turns_of
+from clew.tasks.rows import Row, scan_rows
 from clew.tasks.splits import check_split, content_hash, split_of
 from clew.tasks.text import normalise
 
-ROLES = ("system", "user", "assistant", "tool")
+Part = Literal["examples", "prompts", "documents"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one row says."""
+
+    place: str
+    """Where the row is, such as ``train.jsonl:17``."""
+    row: Row
+    prompt: Prompt
+    """The prompt; of a document, the text."""
+    completion: str | None = None
+
+    @property
+    def length(self) -> int:
+        """Characters of the prompt with its completion."""
+        turns = [self.prompt] if isinstance(self.prompt, str) else [turn["content"] for turn in self.prompt]
+        return sum(map(len, turns)) + len(self.completion or "")
 
 
 @config
@@ -48,6 +68,10 @@ class DatasetTask(Task):
     """The column of conversations; rows that have it need no prompt and completion."""
     text: str = "text"
     """The column of plain texts for pretraining."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What a row that cannot be used does: end the run before it starts, or be left out and counted."""
+    order: Literal["as_is", "shortest_first", "longest_first"] = "as_is"
+    """The order of training examples; unless as_is, they are trained on in this order instead of shuffled."""
     id: str = "id"
     """The column of ids; without it an id is made from the content."""
     system: str = ""
@@ -78,17 +102,17 @@ class DatasetTask(Task):
         return self
 
     def documents(self, split: str) -> Iterator[str]:
-        """Yield the texts of a split; none for a split that the data does not have.
+        """Yield the texts of a split, as they stand in the file; none for a split that the data does not have.
 
         Raises:
-            DataError: At the first bad row.
+            DataError: At the first bad row, unless bad rows are skipped.
         """
         try:
             path, cut = self._source(split)
         except MissingSplit:
             return
-        for place, row in read_rows(path):
-            text = _text_of(row, self.text, place, "task.text")
+        for entry in self._good(path, "documents"):
+            text = str(entry.prompt)
             if not cut or self._split_of(text) == split:
                 yield text
 
@@ -97,13 +121,48 @@ class DatasetTask(Task):
 
         Raises:
             MissingSplit: If the data has no such split.
-            DataError: If the split is empty, or at the first bad row.
+            DataError: If the split is empty, or at the first bad row, unless bad rows are skipped.
         """
-        return self._examples(split, need_completion=True)
+        return self._examples(split, "examples")
 
     def prompts(self, split: str) -> Sequence[Example]:
         """Return the rows of a split; with an own reward, a row needs no completion."""
-        return self._examples(split, need_completion=self.reward_file is None)
+        return self._examples(split, "prompts")
+
+    def skipped(self, part: str, split: str) -> Sequence[DataError]:
+        """Return the rows that are left out because they are bad, as errors with their places.
+
+        Where a split is cut out of the training file, these are the bad rows of the file: a row that cannot be read
+        belongs to no split.
+        """
+        if self.on_bad_row == "error":
+            return ()
+        try:
+            path, _ = self._source(split)
+        except MissingSplit:
+            return ()
+        kinds: dict[str, Part] = {"documents": "documents", "examples": "examples"}
+        found = self.scan(path, kinds.get(part, "prompts"))
+        return [entry for entry in found if isinstance(entry, DataError)]
+
+    def keeps_order(self) -> bool:
+        """Return whether the order of the training examples means something."""
+        return self.order != "as_is"
+
+    def scan(self, path: Path, part: Part) -> Iterator[Entry | DataError]:
+        """Yield what each row of a file says, and for a bad row the error, whatever ``on_bad_row`` says.
+
+        Raises:
+            DataError: If the file as a whole cannot be read.
+        """
+        for place, row in scan_rows(path):
+            if isinstance(row, DataError):
+                yield row
+                continue
+            try:
+                yield self._entry(place, row, part)
+            except DataError as error:
+                yield error
 
     def problems(self, split: str) -> Sequence[Example]:
         """Return what :meth:`prompts` returns."""
@@ -144,40 +203,62 @@ class DatasetTask(Task):
     def _split_of(self, content: str) -> str:
         return split_of(content, validation=self.validation_fraction, test=self.test_fraction)
 
-    def _examples(self, split: str, *, need_completion: bool) -> list[Example]:
-        path, cut = self._source(split)
-        found: list[Example] = []
-        used: set[str] = set()
-        for place, row in read_rows(path):
-            prompt, completion = self._parts(row, place, need_completion)
-            if cut and self._split_of(repr(prompt)) != split:
-                continue
-            given = row.get(self.id)
-            key = content_hash(repr((prompt, completion)))[:12] if given in (None, "") else str(given)
-            name = _unused(key, used)
-            found.append(Example(name, self._with_system(prompt), completion, fields=row))
-        if not found:
-            raise DataError(f"no row falls into the {split} split", where=path.name, hint="raise its fraction")
-        return found
+    def _good(self, path: Path, part: Part) -> Iterator[Entry]:
+        """Yield the rows that can be used; a bad one is left out or raised, as the config says."""
+        for entry in self.scan(path, part):
+            if isinstance(entry, Entry):
+                yield entry
+            elif self.on_bad_row == "error":
+                raise entry
 
-    def _parts(self, row: Row, place: str, need_completion: bool) -> tuple[Prompt, str | None]:
-        """Return the prompt and the completion of one row, or raise :class:`DataError` with its place."""
+    def _examples(self, split: str, part: Part) -> list[Example]:
+        path, cut = self._source(split)
+        entries = [entry for entry in self._good(path, part) if not cut or self._split_of(repr(entry.prompt)) == split]
+        if not entries:
+            raise self._nothing(path, part, split)
+        if split == "train" and self.order != "as_is":
+            entries.sort(key=lambda entry: entry.length, reverse=self.order == "longest_first")
+        used: set[str] = set()
+        return [self._example(entry, used) for entry in entries]
+
+    def _example(self, entry: Entry, used: set[str]) -> Example:
+        given = entry.row.get(self.id)
+        key = content_hash(repr((entry.prompt, entry.completion)))[:12] if given in (None, "") else str(given)
+        return Example(_unused(key, used), self.prompt_of(entry), entry.completion, fields=entry.row)
+
+    def _nothing(self, path: Path, part: Part, split: str) -> DataError:
+        """Say why a split is empty."""
+        bad = self.skipped(part, split)
+        if not bad:
+            return DataError(f"no row falls into the {split} split", where=path.name, hint="raise its fraction")
+        return DataError(
+            f"no row is left in the {split} split; {len(bad)} bad rows were skipped",
+            where=path.name,
+            hint=f"the first: {bad[0]}",
+        )
+
+    def _entry(self, place: str, row: Row, part: Part) -> Entry:
+        """Return what a row says, or raise :class:`DataError` with its place."""
+        if part == "documents":
+            return Entry(place, row, text_of(row, self.text, place, "task.text"))
+        need_completion = part == "examples" or self.reward_file is None
         if self.messages in row and self.prompt not in row:
-            turns = _turns(row[self.messages], place)
+            turns = turns_of(row[self.messages], place)
             if turns[-1]["role"] == "assistant":
-                return turns[:-1], turns[-1]["content"]
+                return Entry(place, row, turns[:-1], turns[-1]["content"])
             if need_completion:
                 raise DataError(f"the last turn is of the {turns[-1]['role']}, not of the assistant", where=place)
-            return turns, None
-        prompt = _text_of(row, self.prompt, place, "task.prompt")
+            return Entry(place, row, turns)
+        prompt = text_of(row, self.prompt, place, "task.prompt")
         if not need_completion and row.get(self.completion) is None:
-            return prompt, None
-        return prompt, _text_of(row, self.completion, place, "task.completion")
+            return Entry(place, row, prompt)
+        return Entry(place, row, prompt, text_of(row, self.completion, place, "task.completion"))
 
-    def _with_system(self, prompt: Prompt) -> Prompt:
+    def prompt_of(self, entry: Entry) -> Prompt:
+        """Return the prompt of a row, with the system message before it if there is one."""
         if not self.system:
-            return prompt
-        turns = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
+            return entry.prompt
+        turns = [Message(role="user", content=entry.prompt)] if isinstance(entry.prompt, str) else entry.prompt
         return [Message(role="system", content=self.system), *turns]
 
 
@@ -194,37 +275,3 @@ def _exact(example: Example, completion: str) -> float | None:
     if example.completion is None:
         return None
     return float(normalise(completion) == normalise(example.completion))
-
-
-def _text_of(row: Row, column: str, place: str, option: str) -> str:
-    if column not in row:
-        hint = did_you_mean(column, row)
-        raise DataError(f"no column {column!r}", where=place, hint=f"{hint} ({option} sets it)" if hint else "")
-    value = row[column]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise DataError(f"column {column!r} holds {kind_of(value)}, not text", where=place)
-    if not value.strip():
-        raise DataError(f"column {column!r} is empty", where=place)
-    return value
-
-
-def _turns(value: Any, place: str) -> list[Message]:
-    """Check a conversation and return it without any further keys."""
-    if not isinstance(value, list) or not value:
-        raise DataError("the messages are not a list of turns", where=place)
-    turns: list[Message] = []
-    for number, turn in enumerate(value, start=1):
-        if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
-            raise DataError(f"turn {number} needs a role and a content", where=place)
-        if turn["role"] not in ROLES:
-            raise DataError(
-                f"turn {number} has the unknown role {turn['role']!r}", where=place, hint=f"known: {', '.join(ROLES)}"
-            )
-        if not isinstance(turn["content"], str):
-            raise DataError(f"turn {number}: the content is not text", where=place)
-        turns.append(Message(role=turn["role"], content=turn["content"]))
-    if len(turns) == 1 and turns[0]["role"] == "assistant":
-        raise DataError("the conversation has no prompt", where=place)
-    return turns

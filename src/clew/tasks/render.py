@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from clew.errors import DataError, UserError
 from clew.tasks.base import Example, Message, Prompt
+from clew.tasks.turns import render_turns
 
 Chat = Literal["auto", "always", "never"]
 
@@ -42,10 +43,10 @@ def render_prompt(prompt: Prompt, tokenizer: Any, chat: Chat = "auto") -> str:
 
     Raises:
         UserError: If the prompt is a conversation and no chat template is used.
+        DataError: If the template refuses the conversation, or does not show every turn of it.
     """
     if uses_chat(tokenizer, chat):
-        text: str = tokenizer.apply_chat_template(messages_of(prompt), tokenize=False, add_generation_prompt=True)
-        return text
+        return render_turns(messages_of(prompt), tokenizer, add_generation_prompt=True)
     if isinstance(prompt, str):
         return prompt
     reason = "chat is 'never'" if tokenizer.chat_template else "the tokenizer has no chat template"
@@ -69,12 +70,16 @@ def render_example(example: Example, tokenizer: Any, chat: Chat = "auto") -> dic
     """Return ``{"prompt", "completion"}`` for supervised fine-tuning: two texts, or two lists of messages.
 
     Raises:
-        DataError: If the example has no completion.
+        DataError: If the example has no completion, or the chat template drops, merges or changes a turn of it.
         UserError: As :func:`render_prompt`.
     """
     if example.completion is None:
         raise DataError("this example has no completion to learn from", where=example.id)
     if not uses_chat(tokenizer, chat):
         return {"prompt": render_prompt(example.prompt, tokenizer, chat), "completion": example.completion}
-    answer = Message(role="assistant", content=example.completion)
-    return {"prompt": messages_of(example.prompt), "completion": [answer]}
+    prompt, answer = messages_of(example.prompt), Message(role="assistant", content=example.completion)
+    try:
+        render_turns([*prompt, answer], tokenizer)
+    except DataError as error:
+        raise DataError(error.what, where=error.where or example.id, hint=error.hint) from None
+    return {"prompt": prompt, "completion": [answer]}

@@ -18,6 +18,7 @@ _Count = Annotated[int, Field(ge=1)]
 class AdamWConfig:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 
+    type: Literal["adamw"] = "adamw"
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of the mean gradient."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
@@ -26,6 +27,43 @@ class AdamWConfig:
     """Added to the root of the mean squared gradient."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Pull of matrices toward zero, times the learning rate; vectors, such as norm gains, are left alone."""
+
+
+@config
+class MuonConfig:
+    """Muon (Jordan et al. 2024) for the hidden matrices, AdamW for embeddings, output layer and vectors.
+
+    A matrix moves by its momentum with all singular values made about 1, by five steps of a Newton-Schulz iteration.
+    """
+
+    type: Literal["muon"] = "muon"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the mean gradient."""
+    nesterov: bool = True
+    """Whether the newest gradient counts once more."""
+    iterations: Annotated[int, Field(ge=1, lt=100)] = 5
+    """Steps of the Newton-Schulz iteration."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Pull of the hidden matrices toward zero, times their learning rate."""
+    scale: Literal["adamw", "spectral"] = "adamw"
+    """Updates as large as AdamW's (arXiv:2502.16982), or Jordan's sqrt(max(1, rows / columns)) for rates near 0.02."""
+    lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Muon's learning rate as a multiple of training.lr, which is AdamW's."""
+    adamw: AdamWConfig = Field(default_factory=AdamWConfig)
+    """Constants for everything that is no hidden matrix."""
+
+
+OptimizerConfig = AdamWConfig | MuonConfig
+
+
+@config
+class EarlyStoppingConfig:
+    """End the training when the validation loss does not fall any more."""
+
+    patience: _Count = 5
+    """How many validations in a row may pass without a lower loss than the best."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """By how many nats a loss must be lower to count."""
 
 
 @config
@@ -44,15 +82,21 @@ class TrainingConfig:
     """Peak learning rate; null means the one that suits the model's width."""
     schedule: ScheduleConfig = Field(default_factory=Wsd)
     """How the learning rate moves."""
-    optimizer: AdamWConfig = Field(default_factory=AdamWConfig)
-    """The optimizer's constants."""
+    optimizer: OptimizerConfig = Field(default_factory=AdamWConfig)
+    """The optimizer and its constants."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradients with a larger norm are scaled down to it; null means no limit."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the matrix products; auto is bf16 on CUDA, else fp32. Weights and optimizer stay in fp32."""
+    activation_checkpointing: bool = False
+    """Recompute each layer's activations in the backward pass: less memory, more time, the same gradients."""
+    compile: bool = False
+    """Compile the model with torch.compile: a slow first step, faster ones after it, sums rounded in another order."""
+    early_stopping: EarlyStoppingConfig | None = None
+    """When to end before the last step; null means never."""
     log_every: Annotated[int, Field(ge=1), NOT_HASHED] = 10
     """Log after this many steps: the mean loss since the last time."""
-    validate_every: Annotated[int, Field(ge=1), NOT_HASHED] | None = 100
+    validate_every: _Count | None = 100
     """Measure the validation loss after this many steps, and at the end; null means never."""
     validation_samples: _Count | None = 256
     """How many validation samples to use, the first ones; null means all."""
@@ -60,6 +104,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:
             raise ValueError("steps and tokens: give only one of them")
+        if self.early_stopping is not None and self.validate_every is None:
+            raise ValueError("early_stopping and validate_every: without a validation nothing can stop the training")
 
     def validates_at(self, step: int, total: int) -> bool:
         """Return whether the validation loss is due after `step` of `total` steps."""

@@ -20,7 +20,9 @@ from clew.data.stream import SampleStream
 from clew.errors import DataError, RunFailed
 from clew.train.config import TrainingConfig
 from clew.train.losses import accumulate_gradients, mean_loss
-from clew.train.optimizers import adamw, load_optimizer_state, optimizer_state, set_lr
+from clew.train.optimizers import Optimizers
+from clew.train.stopping import Patience
+from clew.train.switches import checkpoint_activations, compiled
 from clew.train.throughput import Throughput
 
 _STATE = "trainer"
@@ -43,6 +45,8 @@ class Trainer:
         samples_seen: Position in the sample stream.
         tokens_seen: Targets trained on.
         latest: The newest metrics, by name; part of the state.
+        best: The best rating so far, for whoever rates; part of the state.
+        patience: What early stopping knows of the validation losses; part of the state.
     """
 
     def __init__(
@@ -62,14 +66,21 @@ class Trainer:
         self.lr = lr
         self.total_steps = total_steps
         self.stream = SampleStream(len(samples), seed)
-        self.optimizer = adamw(model, config.optimizer, lr=lr)
+        self.optimizers = Optimizers(model, config.optimizer, lr=lr)
         self.step_number = 0
         self.samples_seen = 0
         self.tokens_seen = 0
         self.latest: dict[str, float] = {}
+        stopping = config.early_stopping
+        self.best = Patience()
+        self.patience = Patience(stopping.patience, stopping.min_delta) if stopping else Patience()
         self._device = next(model.parameters()).device
         self._precision = _matmul_dtype(config.precision, self._device)
         self._micro_batch_size = config.micro_batch_size or config.batch_size
+        if config.activation_checkpointing:
+            checkpoint_activations(model)
+        # Only for training steps: a validation has other shapes, for which everything would be compiled once more.
+        self._forward = compiled(model, self._device) if config.compile else model
         self._throughput = Throughput(clock)
         # Sums since the last measurement stay on the device: to fetch them every step would make it wait.
         self._loss_sum = torch.zeros((), device=self._device)
@@ -80,13 +91,16 @@ class Trainer:
         """Make one optimizer step; nothing here waits for the device."""
         self._throughput.start()
         batch = self.samples.batch(self.stream.batch(self.samples_seen, self.config.batch_size))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         loss = accumulate_gradients(
-            self.model, batch, micro_batch_size=self._micro_batch_size, device=self._device, precision=self._precision
+            self._forward,
+            batch,
+            micro_batch_size=self._micro_batch_size,
+            device=self._device,
+            precision=self._precision,
         )
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm or math.inf)
-        set_lr(self.optimizer, self.current_lr)
-        self.optimizer.step()
+        self.optimizers.step(self.current_lr)
         self._loss_sum += loss
         self._norm_sum += norm
         self._steps_summed += 1
@@ -134,7 +148,15 @@ class Trainer:
                 precision=self._precision,
             )
         self.latest["val_loss"] = loss
+        self.patience.update(self.step_number, loss)
         return loss
+
+    def probe(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Take over metrics that somebody else measures on the model, and leave their time out of the throughput."""
+        with self._throughput.excluded():
+            metrics = measure()
+        self.latest |= metrics
+        return metrics
 
     def save(self, directory: Path) -> None:
         """Write the complete state.
@@ -146,11 +168,13 @@ class Trainer:
             self._finite_sums()
             state = {
                 "model": dict(self.model.named_parameters()),
-                "optimizer": optimizer_state(self.optimizer, self.model),
+                "optimizer": self.optimizers.state(),
                 "step_number": self.step_number,
                 "samples_seen": self.samples_seen,
                 "tokens_seen": self.tokens_seen,
                 "latest": self.latest,
+                "best": self.best.state(),
+                "patience": self.patience.state(),
                 "sums": [self._loss_sum, self._norm_sum, self._steps_summed],
                 "samples": self.samples.digest,
                 "rng": rng_state(),
@@ -171,11 +195,14 @@ class Trainer:
                 hint="bring back the task's documents as they were, or start a new run",
             )
         _copy_weights(self.model, state["model"])
-        load_optimizer_state(self.optimizer, self.model, state["optimizer"])
+        self.optimizers.load(state["optimizer"])
         self.step_number = state["step_number"]
         self.samples_seen = state["samples_seen"]
         self.tokens_seen = state["tokens_seen"]
         self.latest = state["latest"]
+        # Checkpoints of versions without these know nothing of a best.
+        self.best.load(state.get("best", self.best.state()))
+        self.patience.load(state.get("patience", self.patience.state()))
         loss_sum, norm_sum, self._steps_summed = state["sums"]
         self._loss_sum.copy_(loss_sum)
         self._norm_sum.copy_(norm_sum)

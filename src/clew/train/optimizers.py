@@ -1,19 +1,81 @@
-"""AdamW over a model, and its state under the parameters' names."""
+"""Optimizers over a model, and their state under the parameters' names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW, Muon, Optimizer
 
-from clew.train.config import AdamWConfig
+from clew.models.axes import logical_axes
+from clew.train.config import AdamWConfig, MuonConfig, OptimizerConfig
+
+_ADJUSTMENTS = {"adamw": "match_rms_adamw", "spectral": "original"}
 
 
-def adamw(model: nn.Module, config: AdamWConfig, *, lr: float) -> AdamW:
-    """Build AdamW with two groups: matrices with weight decay; vectors (norm gains, biases) without."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+class Optimizers:
+    """One or several optimizers that share the parameters of a model among them.
+
+    Args:
+        model: The model.
+        config: Which, and their constants.
+        lr: Learning rate of AdamW; Muon's is `lr_factor` times as much.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig, *, lr: float) -> None:
+        self._model = model
+        self._parts: list[tuple[Optimizer, float]] = []
+        if isinstance(config, AdamWConfig):
+            self._parts.append((adamw(model, config, lr=lr), 1.0))
+            return
+        hidden = {id(parameter) for parameter in hidden_matrices(model)}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in hidden]
+        self._parts.append((muon(model, config, lr=lr), config.lr_factor))
+        self._parts.append((adamw(rest, config.adamw, lr=lr), 1.0))
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimizer, _ in self._parts:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self, lr: float) -> None:
+        """Update all parameters with this learning rate."""
+        for optimizer, factor in self._parts:
+            set_lr(optimizer, lr * factor)
+            optimizer.step()
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the tensors of all optimizers by parameter name; see :func:`optimizer_state`."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for optimizer, _ in self._parts:
+            found |= optimizer_state(optimizer, self._model)
+        return found
+
+    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over what :meth:`state` returned.
+
+        Raises:
+            ValueError: If it is the state of other parameters, or of another optimizer.
+        """
+        states = [_trained(optimizer, self._model).keys() for optimizer, _ in self._parts]
+        odd = sorted(set().union(*states) ^ state.keys())
+        if odd:
+            raise ValueError(f"the optimizer state is of another model: {', '.join(odd[:3])}")
+        for (optimizer, _), names in zip(self._parts, states, strict=True):
+            load_optimizer_state(optimizer, self._model, {name: state[name] for name in names})
+
+
+def adamw(model: nn.Module | Sequence[nn.Parameter], config: AdamWConfig, *, lr: float) -> AdamW:
+    """Build AdamW with two groups: matrices with weight decay; vectors (norm gains, biases) without.
+
+    Args:
+        model: A model, or the parameters to take.
+        config: The constants.
+        lr: Learning rate.
+    """
+    everything = model.parameters() if isinstance(model, nn.Module) else model
+    parameters = [parameter for parameter in everything if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters if parameter.dim() < 2]
     groups = [
@@ -27,6 +89,33 @@ def adamw(model: nn.Module, config: AdamWConfig, *, lr: float) -> AdamW:
         eps=config.eps,
         fused=True,
     )
+
+
+def muon(model: nn.Module, config: MuonConfig, *, lr: float) -> Muon:
+    """Build Muon over the hidden matrices of a model."""
+    return Muon(
+        hidden_matrices(model),
+        lr=lr * config.lr_factor,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        ns_steps=config.iterations,
+        weight_decay=config.weight_decay,
+        adjust_lr_fn=_ADJUSTMENTS[config.scale],
+    )
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Return the trained matrices that map hidden states to hidden states: those without the axis `vocab`.
+
+    Raises:
+        ValueError: If a parameter declares no logical axes.
+    """
+    axes = logical_axes(model)
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.dim() == 2 and "vocab" not in axes[name]
+    ]
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

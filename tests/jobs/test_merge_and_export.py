@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from clew.config import load
+from clew.errors import UserError
+from clew.jobs.export import ExportConfig, export
+from clew.jobs.merge import MergeConfig, merge
+from clew.models.config import ModelConfig
+from clew.models.decoder import Decoder
+from clew.models.exchange import save_huggingface
+from clew.models.loading import load_model
+from clew.models.source import resolve
+from clew.models.tokenizers import ByteTokenizer, vocab_size
+from clew.runs import Owner, RunInfo, State, create_run
+from clew.session import RunStopped, Session
+
+# PEFT asks Transformers by an old name.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+TOKENS = torch.arange(8)[None]
+
+
+def make_model(folder, seed=0, *, dtype=torch.float32, extra=(), **options):
+    torch.manual_seed(seed)
+    tokenizer = ByteTokenizer().build([])
+    tokenizer.add_tokens(list(extra))
+    config = ModelConfig(**{"depth": 1, "width": 16, "heads": 2, **options})
+    save_huggingface(Decoder(config, vocab_size(tokenizer), context=16).to(dtype), tokenizer, folder)
+    return str(folder)
+
+
+def make_adapter(base, folder, seed=0, rank=2):
+    import peft
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    lora = peft.LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    wrapped = peft.get_peft_model(model, lora)
+    wrapped.save_pretrained(folder, save_embedding_layers=False)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return [make_model(folder / name, seed) for seed, name in enumerate("ab")]
+
+
+@pytest.fixture(scope="module")
+def adapters(two, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapters")
+    return [make_adapter(two[0], folder / name, seed) for seed, name in enumerate("cd")]
+
+
+def run_job(tmp_path, job, config, *, stop=False):
+    run = create_run(tmp_path / "runs", RunInfo(id=f"r{len(list(tmp_path.glob('runs/*')))}", job="merge"), "{}", {})
+    number = run.states.queue()
+    for state in (State.STARTING, State.RUNNING):
+        run.states.move(state, attempt=number, owner=Owner.current())
+    if stop:
+        run.inbox.send("stop")
+    with Session(run, config, number) as session:
+        return run, job.run(session)
+
+
+def weights(folder, name="model.safetensors"):
+    return load_file(f"{folder}/{name}")
+
+
+def logits(folder):
+    source = resolve(str(folder), folder)
+    with torch.no_grad():
+        return load_model(source)(TOKENS).logits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_merged_with_itself_is_itself_bitwise(dtype, tied, tmp_path):
+    model = make_model(tmp_path / "m", 3, dtype=dtype, tied=tied)
+    run, outcome = run_job(tmp_path, merge, MergeConfig(models=[model] * 3, weights=[0.3, 0.6, 0.1]))
+    ours, theirs = weights(run.artifacts / "model"), weights(model)
+    assert ours.keys() == theirs.keys()
+    assert ("lm_head.weight" in ours) is not tied
+    for name, tensor in theirs.items():
+        assert tensor.dtype == dtype
+        assert torch.equal(ours[name].view(torch.uint8), tensor.view(torch.uint8)), name
+    assert outcome.metrics["models"] == 3
+    assert [one["share"] for one in outcome.notes["shares"]] == pytest.approx([0.3, 0.6, 0.1])
+
+
+def test_models_are_averaged_by_their_shares_and_load_as_one(two, tmp_path):
+    run, _ = run_job(tmp_path, merge, MergeConfig(models=two, weights=[3, 1]))
+    folder = run.artifacts / "model"
+    merged, one, other = weights(folder), *map(weights, two)
+    for name, tensor in merged.items():
+        assert torch.allclose(tensor, 0.75 * one[name] + 0.25 * other[name], atol=1e-7), name
+    assert AutoModelForCausalLM.from_pretrained(folder)(TOKENS).logits.shape == (1, 8, 258)
+    assert AutoTokenizer.from_pretrained(folder)("ab")["input_ids"] == [97, 98]
+    assert str(tmp_path) not in (folder / "config.json").read_text()
+    assert next(iter(run.events("horizon")))["total"] == 2
+
+
+def test_adapters_are_averaged_as_adapters(adapters, two, tmp_path):
+    run, _ = run_job(tmp_path, merge, MergeConfig(models=adapters))
+    merged, one, other = (weights(path, "adapter_model.safetensors") for path in (run.artifacts / "adapter", *adapters))
+    for name, tensor in merged.items():
+        assert torch.allclose(tensor, (one[name] + other[name]) / 2, atol=1e-7), name
+    assert (
+        json.loads((run.artifacts / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == two[0]
+    )
+    same, _ = run_job(tmp_path, merge, MergeConfig(models=[adapters[0]] * 2))
+    again = weights(same.artifacts / "adapter", "adapter_model.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in one.items())
+
+
+def test_folded_adapters_average_to_the_mean_of_what_they_add(adapters, two, tmp_path):
+    run, _ = run_job(tmp_path, merge, MergeConfig(models=[*adapters, two[0]], adapters="fold"))
+    name = "model.layers.0.mlp.up_proj.weight"
+    folded = [load_model(resolve(path, tmp_path)).merge_and_unload().state_dict()[name] for path in adapters]
+    expected = (folded[0] + folded[1] + weights(two[0])[name]) / 3
+    assert torch.allclose(weights(run.artifacts / "model")[name], expected, atol=1e-6)
+
+
+def test_models_that_differ_are_refused_and_the_differences_named(two, tmp_path):
+    other = make_model(tmp_path / "other", rope_theta=500.0, mlp_width=64 * 3, extra=["<new>"])
+    with pytest.raises(UserError) as caught:
+        run_job(tmp_path, merge, MergeConfig(models=[two[0], other]))
+    text = str(caught.value)
+    assert text.startswith(f"{other} cannot be averaged with {two[0]}: intermediate_size is 64 and 192; ")
+    assert "rope_theta" in text
+    tokens = make_model(tmp_path / "tokens", extra=["<new>"])
+    with pytest.raises(UserError, match=r"vocab_size is 258 and 259; the shape of model.embed_tokens.weight is"):
+        run_job(tmp_path, merge, MergeConfig(models=[two[0], tokens]))
+
+
+def test_a_vocabulary_in_another_order_is_refused(two, tmp_path):
+    swapped = tmp_path / "swapped"
+    make_model(swapped)
+    path = swapped / "tokenizer.json"
+    path.write_text(
+        path.read_text().replace('"a": 97', '"a": 980').replace('"b": 98', '"b": 97').replace('"a": 980', '"a": 98')
+    )
+    with pytest.raises(UserError, match=r"the vocabularies differ in 2 tokens: 'a' is 97 and 98"):
+        run_job(tmp_path, merge, MergeConfig(models=[two[0], str(swapped)]))
+
+
+def test_adapters_that_do_not_fit_are_refused(adapters, two, tmp_path):
+    wide = make_adapter(two[0], tmp_path / "wide", rank=4)
+    with pytest.raises(
+        UserError, match=r"r is 2 and 4; .*\n  adapters of different shapes can be averaged with adapters=fold"
+    ):
+        run_job(tmp_path, merge, MergeConfig(models=[adapters[0], wide]))
+    with pytest.raises(UserError, match=r"an adapter cannot be averaged with a whole model\n  set adapters=fold"):
+        merge.check(MergeConfig(models=[adapters[0], two[1]]), tmp_path)
+
+
+def test_what_is_wrong_with_a_merge_is_said_before_the_start(two, tmp_path):
+    with pytest.raises(ValueError, match="weights and models: 3 weights for 2 models"):
+        MergeConfig(models=two, weights=[1, 1, 1])
+    with pytest.raises(ValueError, match="at least 2 items"):
+        MergeConfig(models=two[:1])
+    with pytest.raises(UserError, match="there is no run 'nobody'"):
+        merge.check(MergeConfig(models=[two[0], "run:nobody"]), tmp_path)
+
+
+def test_a_merge_that_is_stopped_publishes_nothing(two, tmp_path):
+    with pytest.raises(RunStopped, match="at step 1"):
+        run_job(tmp_path, merge, MergeConfig(models=two), stop=True)
+    assert not list(tmp_path.glob("runs/*/artifacts/*"))
+
+
+def test_an_exported_adapter_is_folded_into_its_base(adapters, tmp_path):
+    run, outcome = run_job(tmp_path, export, ExportConfig(model=adapters[0]))
+    folder = run.artifacts / "model"
+    assert torch.allclose(logits(folder), logits(adapters[0]), atol=1e-5)
+    assert not torch.allclose(logits(folder), logits(outcome.notes["base"]), atol=1e-2)
+    assert not (folder / "adapter_config.json").exists()
+    assert outcome.notes["adapter"] is True
+
+
+def test_an_exported_model_is_the_model_in_the_dtype_that_is_asked_for(two, tmp_path):
+    same, _ = run_job(tmp_path, export, ExportConfig(model=two[0]))
+    ours, theirs = weights(same.artifacts / "model"), weights(two[0])
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    half, _ = run_job(tmp_path, export, ExportConfig(model=two[0], dtype="bfloat16"))
+    folder = half.artifacts / "model"
+    assert {tensor.dtype for tensor in weights(folder).values()} == {torch.bfloat16}
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert str(tmp_path) not in (folder / "config.json").read_text()
+
+
+def test_an_adapter_may_stay_one(adapters, two, tmp_path):
+    run, outcome = run_job(tmp_path, export, ExportConfig(model=adapters[1], adapter="keep"))
+    assert torch.equal(logits(run.artifacts / "adapter"), logits(adapters[1]))
+    assert outcome.metrics["parameters"] < 10_000
+    with pytest.raises(UserError, match=r"is no adapter that could be kept\n  set adapter=fold"):
+        export.check(ExportConfig(model=two[0], adapter="keep"), tmp_path)
+
+
+def test_the_configs_are_known_without_torch():
+    code = "import sys, clew.jobs.merge, clew.jobs.export; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_list_of_models_loads_from_a_mapping(two):
+    loaded = load({"models": two, "weights": [1, 2]}, root=MergeConfig, registries={})
+    assert loaded.value == MergeConfig(models=two, weights=[1, 2])
