@@ -9,7 +9,7 @@ CLEW := $(BIN)/clew
 export OMP_NUM_THREADS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo demo-real test check crash format clean
+.PHONY: help install demo demo-real test check crash bench format clean
 
 help:
 	@echo "make demo       pretrain, fine-tune and improve a small model on arithmetic; about 8 minutes on 2 cores"
@@ -17,6 +17,7 @@ help:
 	@echo "make test       everything that CI checks"
 	@echo "make check      a developer's inner loop: style, types, floors and the fast tests"
 	@echo "make crash      kill the demo ten times and compare what comes out; about 20 minutes"
+	@echo "make bench      measure what is promised about speed, and write docs/performance.md"
 	@echo "make clean      remove the environment and the demos"
 
 # PyTorch first and alone: a version that another package pulls in may be a build for other hardware.
@@ -41,17 +42,20 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q -m "not slow"
 
 crash: $(READY)
 	$(BIN)/python scripts/crash_demo.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

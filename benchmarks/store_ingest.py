@@ -67,6 +67,7 @@ def measure(points: int, width: int, url: str | None) -> dict[str, float]:
         "rows": rows,
         "rows_per_second": rows / seconds,
         "rows_per_processor_second": rows / worked,
+        "promised": PROMISED,
         "ratio_to_promise": rows / seconds / PROMISED,
         "ratio_to_plain": plain / seconds,
         "seconds_when_nothing_is_new": nothing_new,

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import clew
-
-_ROOT = Path(clew.__file__).parent
+_ROOT = Path(__file__).parents[1]
 # What looks at runs or starts them cannot change what comes of them.
 _ONLOOKERS = frozenset({"cli", "reports", "plans", "notify", "store", "targets", "api.py", "sources.py"})
 _SUFFIXES = frozenset({".py", ".txt"})
