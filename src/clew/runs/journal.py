@@ -19,6 +19,8 @@ from typing import Any
 Event = dict[str, Any]
 
 FLUSH_SECONDS = 0.5
+# Made once: json.dumps with options builds a new encoder for every line.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class JournalWriter:
@@ -71,9 +73,9 @@ class JournalWriter:
 def encode(event: Event) -> str:
     """Return ``event`` as one line of JSON."""
     try:
-        return json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+        return _ENCODER.encode(event) + "\n"
     except ValueError:
-        return json.dumps(spell_non_finite(event), ensure_ascii=False, allow_nan=False) + "\n"
+        return _ENCODER.encode(spell_non_finite(event)) + "\n"
 
 
 def spell_non_finite(value: Any) -> Any:
