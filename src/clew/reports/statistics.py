@@ -2,34 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-Z_95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-
-
-def wilson_interval(successes: int, count: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the score interval of a proportion.
-
-    Unlike the usual ``p ± z * sqrt(p * (1 - p) / n)`` it stays in [0, 1] and does not shrink to a point at 0 and 1.
-
-    Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", Journal of the
-    American Statistical Association 22 (1927), 209-212.
-
-    Args:
-        successes: How many of the trials succeeded.
-        count: Number of trials, at least 1.
-        z: Quantile of the standard normal distribution; the default gives 95 %.
-    """
-    if not 0 <= successes <= count or count < 1:
-        raise ValueError(f"{successes} successes in {count} trials")
-    share = successes / count
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    # At the ends rounding could leave the interval a hair beside the share that it must contain.
-    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
+from clew.jobs.estimates import wilson_interval
 
 
 @dataclass
@@ -55,4 +30,7 @@ class Tally:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % Wilson interval; None when the metric is no proportion."""
-        return wilson_interval(round(self.total), self.count) if self.count and self.is_proportion else None
+        if not self.count or not self.is_proportion:
+            return None
+        found = wilson_interval(self.total / self.count, self.count)
+        return found.low, found.high
