@@ -41,13 +41,15 @@ def main() -> int:
     killed = Workspace(arguments.workspace / "killed")
     moments = random.Random(arguments.seed)
     process = _clew(killed, "run", str(arguments.pipeline))
-    for number in range(1, arguments.kills + 1):
-        # The moments are spread over the whole run, so that every stage and every phase has its chance.
-        delay = moments.uniform(1, 1.5 * seconds / (arguments.kills + 1))
-        if _ended(process, delay):
+    # Moments of progress, not of time: every stage has its chance, and a slow machine gets on between the kills.
+    stages = len(list(calm.runs.glob("*/run.json")))
+    for number, moment in enumerate(sorted(moments.uniform(0, stages) for _ in range(arguments.kills)), start=1):
+        while _progress(killed) < moment and process.poll() is None:
+            time.sleep(0.02)
+        if _ended(process, moments.uniform(0, 2)):
             print(f"the pipeline ended before kill {number}", flush=True)
             break
-        print(f"kill {number} after {delay:.1f} s: {_kill(killed, process)}", flush=True)
+        print(f"kill {number} at stage {moment:.2f}: {_kill(killed, process)}", flush=True)
         process = _clew(killed, "resume", _plan_name(killed)) if _plan_name(killed) else _again(killed, arguments)
     return _compare(calm, killed) if process.wait() == 0 else 1
 
@@ -62,6 +64,19 @@ def _clew(workspace: Workspace, *words: str) -> subprocess.Popen[bytes]:
 def _again(workspace: Workspace, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
     """A kill that came before the plan was stored leaves nothing to resume."""
     return _clew(workspace, "run", str(arguments.pipeline))
+
+
+def _progress(workspace: Workspace) -> float:
+    """Stages that are done, and the part of the one that runs."""
+    done = 0.0
+    for run in workspace.list_runs():
+        if run.state is State.COMPLETED:
+            done += 1
+            continue
+        total = max((event["total"] for event in run.events("horizon")), default=0)
+        step = max((event["step"] for event in run.events("metric")), default=0)
+        done += min(0.99, step / total) if total else 0
+    return done
 
 
 def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:

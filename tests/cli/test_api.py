@@ -13,6 +13,8 @@ from clew.errors import ConfigError, UserError
 from clew.runs import JobResult, Run, State
 from clew.targets.watching import Silent
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder(Silent):
     """Remembers which runs it was told of."""

@@ -15,6 +15,8 @@ from clew.plans import Plan
 from clew.runs import State
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 WAITING = """\
 pipeline: asking
 on_failure: wait

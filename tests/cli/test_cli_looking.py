@@ -11,6 +11,8 @@ from clew.cli.latest import latest
 from clew.runs import JournalWriter, Run
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_empty_workspace(clew: Cli, project: Path) -> None:
     assert clew("ls").out == f"no runs in {project}; clew run FILE starts one\n"

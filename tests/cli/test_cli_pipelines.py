@@ -10,6 +10,8 @@ from clew.plans import Plan
 from clew.runs import State
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 HOLD = ("stages.first.hold_at=7",)
 
 

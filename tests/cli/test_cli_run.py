@@ -13,6 +13,8 @@ from clew.runs import Owner, Run, State
 from clew.runs.files import read_json, write_json
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 HOLD = ("to=10", "hold_at=7")
 
 

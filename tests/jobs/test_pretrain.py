@@ -27,6 +27,8 @@ from clew.session import Outcome, RunStopped, Session
 from clew.tasks import Example, MissingPart, Task
 from clew.train import EarlyStoppingConfig, MuonConfig, TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 
 @config
 class Rhymes(Task):

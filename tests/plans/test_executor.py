@@ -11,6 +11,8 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent
 from support import TINY, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 class Recorder(Silent):
     """Remembers what was started and what was kept."""

@@ -8,6 +8,8 @@ from clew.runs import Failure, State, Workspace
 from clew.targets import LocalTarget
 from support import TINY
 
+pytestmark = pytest.mark.slow
+
 NOW = {"times": 2, "wait_seconds": 0}
 
 

@@ -13,6 +13,8 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 ORCHESTRATOR = """
 import sys
 from pathlib import Path

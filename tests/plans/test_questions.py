@@ -9,6 +9,8 @@ from clew.runs import State, Workspace
 from clew.targets.watching import Silent
 from support import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(tmp_path):

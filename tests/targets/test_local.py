@@ -10,6 +10,8 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 from support import tiny_run, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(tmp_path):
