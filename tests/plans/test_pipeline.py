@@ -1,7 +1,7 @@
 import pytest
 
-from clew.errors import ConfigError
-from clew.plans import load_pipeline
+from clew.errors import ConfigError, UserError
+from clew.plans import load_pipeline, open_plan
 from clew.runs import Workspace
 from clew.sources import check
 from support import TINY
@@ -86,3 +86,13 @@ def test_a_stage_extends_files_beside_its_own_and_their_references_are_edges(tmp
     assert pipeline.stages["b"].needs == ("a",)
     config = check(pipeline, workspace=Workspace(tmp_path))["b"].config
     assert (config.until, config.pause) == (3, 0.5)
+
+
+@pytest.mark.parametrize("content", [None, "{torn", "[]"])
+def test_a_plan_that_was_cut_off_before_it_was_stored_says_what_to_do(tmp_path, content):
+    plan = open_plan(Workspace(tmp_path), "p")
+    if content is not None:
+        (plan.path / "tree.json").write_text(content)
+    with pytest.raises(UserError, match="the plan does not say what to run") as caught:
+        _ = plan.pipeline
+    assert "clew run FILE" in caught.value.hint

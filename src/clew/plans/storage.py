@@ -56,8 +56,19 @@ class Plan:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline as it was last asked for."""
-        tree = _from_json(read_json(self.path / "tree.json"))
+        """The pipeline as it was last asked for.
+
+        Raises:
+            UserError: If it was cut off before it was stored, or its file is damaged.
+        """
+        try:
+            tree = _from_json(read_json(self.path / "tree.json"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                "the plan does not say what to run: it was cut off before it was stored, or its file is damaged",
+                where=str(self.path / "tree.json"),
+                hint="run the pipeline's file again: clew run FILE; stages that are done are kept",
+            ) from error
         assert isinstance(tree, Section)
         return parse_pipeline(tree)
 
