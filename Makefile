@@ -16,7 +16,7 @@ help:
 	@echo "make demo-real  the same on SmolLM2-135M-Instruct; about 15 minutes on 2 cores"
 	@echo "make test       everything that CI checks"
 	@echo "make check      a developer's inner loop: style, types, floors and the fast tests"
-	@echo "make crash      kill the demo ten times and compare what comes out; about 20 minutes"
+	@echo "make crash      kill the demo ten times and compare what comes out; about 6 minutes"
 	@echo "make bench      measure what is promised about speed, and write docs/performance.md"
 	@echo "make clean      remove the environment and the demos"
 
