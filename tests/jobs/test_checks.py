@@ -21,12 +21,12 @@ def create(tmp_path, job, model, task):
     return create_job_run(Workspace(tmp_path), load_job({"job": job, "name": "r", "model": model, "task": task}))
 
 
-@pytest.mark.parametrize("job", ["sft", "grpo"])
+@pytest.mark.parametrize("job", ["sft", "grpo", "eval"])
 def test_a_bad_row_is_named_before_a_run_exists(tmp_path, job, model):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n{broken\n")
     with pytest.raises(UserError, match=r"rows\.jsonl:2: not valid JSON"):
-        create(tmp_path, job, model, {"type": "dataset", "train": str(rows)})
+        create(tmp_path, job, model, {"type": "dataset", "train": str(rows), "test": str(rows)})
     assert Workspace(tmp_path).list_runs() == []
 
 

@@ -73,15 +73,21 @@ class EvalConfig(JobConfig):
 def _check(config: EvalConfig, runs: Path) -> None:
     check_reference(config.model, runs)
     require_parts(config.task, "problems", "metrics", needed_by="eval")
+    _problems(config)  # reads all data, so that a bad row shows before a run is made of it
+
+
+def _problems(config: EvalConfig) -> list[Example]:
+    problems = list(config.task.problems(config.split))[: config.limit]
+    if not problems:
+        raise DataError(f"the task {type(config.task).__name__} has no problems in the split {config.split!r}")
+    return problems
 
 
 @job(check=_check)
 def evaluate(session: Session[EvalConfig]) -> Outcome:
     """Generate answers to a task's problems and score them."""
     config = session.config
-    problems = list(config.task.problems(config.split))[: config.limit]
-    if not problems:
-        raise DataError(f"the task {type(config.task).__name__} has no problems in the split {config.split!r}")
+    problems = _problems(config)
     engine = _engine(session)
     # The samples of a problem lie a whole round apart, so that the first round is the one of a single sample.
     plan = engine.plan([problem.prompt for problem in problems] * config.samples, config.generation)
