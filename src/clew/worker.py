@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.errors import ClewError
-from clew.jobs import load_run_config, resolve_job
+from clew.jobs import data_fingerprints, load_run_config, resolve_job
 from clew.runs import Failure, Fenced, IllegalMove, JobResult, JournalWriter, Owner, Run, State
 from clew.runs.environment import environment
 from clew.runs.result import log_tail
@@ -113,10 +113,11 @@ def _finish(
         seconds=run.busy_seconds(),
         attempts=attempt,
         metrics=outcome.metrics,
+        intervals=outcome.intervals,
         artifacts=artifacts,
         notes=outcome.notes,
         failure=failure,
-        environment=environment(),
+        environment={**environment(), "data": data_fingerprints(run)},
         target=run.info.target,
         directory=str(run.path),
     )

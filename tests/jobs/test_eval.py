@@ -171,7 +171,7 @@ def test_every_metric_has_an_interval_and_successes_have_pass_at_k(tmp_path, con
     task = Lengths(test_size=30)
     run = make_run(tmp_path)
     outcome = attempt(run, config_of(task=task, generation=SAMPLED, samples=5))
-    intervals = outcome.notes["intervals"]
+    intervals = outcome.intervals
     expected = {"format", "length", "format/pass@2", "format/pass@4", "format/pass@5"}
     assert intervals.keys() == expected == outcome.metrics.keys() - {"count"}
     for name, found in intervals.items():

@@ -191,8 +191,8 @@ def test_answers_to_one_problem_are_not_counted_as_examples(tmp_path):
     run = make_run(tmp_path, "several", "eval")
     answers = [generation(index, "x", float(sample), sample=sample) for index in range(4) for sample in (0, 1)]
     write_events(run, [restore(0), *answers])
-    noted = {"intervals": {"exact": {"low": 0.25, "high": 0.75, "method": "wilson"}}}
-    finish(run, metrics={"exact": 0.5, "count": 4.0}, notes=noted)
+    noted = {"exact": {"low": 0.25, "high": 0.75, "method": "wilson"}}
+    finish(run, metrics={"exact": 0.5, "count": 4.0}, intervals=noted)
     assert "| `several` | `exact` | 50.0 % | 25.0 – 75.0 % | 4 |" in report_of(run)
 
 

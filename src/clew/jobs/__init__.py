@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clew.config import Registry
 from clew.jobs.base import Job, JobConfig, RuntimeConfig, job
-from clew.jobs.loading import LoadedJob, create_job_run, load_job, load_run_config, resolve_job
+from clew.jobs.loading import LoadedJob, create_job_run, data_fingerprints, load_job, load_run_config, resolve_job
 from clew.jobs.registry import BUILTIN, job_registry
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Registry",
     "RuntimeConfig",
     "create_job_run",
+    "data_fingerprints",
     "job",
     "job_registry",
     "load_job",

@@ -109,7 +109,8 @@ def evaluate(session: Session[EvalConfig]) -> Outcome:
     truncated = sum(record["finish"] == "length" for record in records)
     return Outcome(
         metrics={**metrics, "count": float(len(problems))},
-        notes={"truncated": truncated, "samples": config.samples, "intervals": intervals},
+        intervals=intervals,
+        notes={"truncated": truncated, "samples": config.samples},
     )
 
 

@@ -187,6 +187,18 @@ def run_origins(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
+def data_fingerprints(run: Run) -> dict[str, Any]:
+    """What each file or folder that the config names held when the run was made: config key to SHA-256.
+
+    Nothing where ``origins.json`` is gone: a result is written all the same.
+    """
+    try:
+        origins = run_origins(run)
+    except UserError:
+        return {}
+    return {key: entry["content"] for key, entry in origins.items() if entry.get("content")}
+
+
 def place(layer: str, where: str) -> str:
     """Where a value was said, in words."""
     return f"default of {where}" if layer == "default" else where

@@ -59,7 +59,7 @@ def _scores(stage: Stage, no_shares: Collection[str]) -> Iterator[Score]:
 
 def _noted_interval(stage: Stage, metric: str) -> tuple[float, float] | None:
     """Return the interval that the evaluation itself worked out, which knows that answers to one problem are alike."""
-    noted = (stage.result.notes if stage.result else {}).get("intervals", {}).get(metric)
+    noted = (stage.result.intervals if stage.result else {}).get(metric)
     return (noted["low"], noted["high"]) if noted else None
 
 

@@ -2,7 +2,7 @@
 
 from clew.runs.inbox import Command, Inbox
 from clew.runs.journal import Event, JournalTail, JournalWriter, read_events
-from clew.runs.result import Artifact, Failure, JobResult
+from clew.runs.result import Artifact, Energy, Failure, JobResult, Remote
 from clew.runs.run import Run, RunInfo, create_run
 from clew.runs.states import ACTIVE, FINAL, RESUMABLE, Fenced, IllegalMove, Owner, RunState, State, StateFile
 from clew.runs.workspace import Workspace
@@ -13,6 +13,7 @@ __all__ = [
     "RESUMABLE",
     "Artifact",
     "Command",
+    "Energy",
     "Event",
     "Failure",
     "Fenced",
@@ -22,6 +23,7 @@ __all__ = [
     "JournalTail",
     "JournalWriter",
     "Owner",
+    "Remote",
     "Run",
     "RunInfo",
     "RunState",

@@ -38,6 +38,29 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Remote:
+    """Where a run's artifacts were pushed to."""
+
+    url: str
+    """Such as ``hf://me/adapter`` or ``s3://bucket/runs/sft-1``."""
+    repo: str | None = None
+    """The repository, where it is one."""
+    revision: str | None = None
+    """The commit of that repository which holds the artifacts."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a run was metered to have used."""
+
+    joules: float
+    meter: str
+    """What read it, such as ``nvml`` or ``rapl``."""
+    estimated: bool = False
+    """Whether the meter computes from assumptions instead of reading a counter."""
+
+
+@dataclass(frozen=True)
 class JobResult:
     """The outcome of a run."""
 
@@ -48,12 +71,24 @@ class JobResult:
     """Wall time of all attempts."""
     attempts: int
     metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of some metrics: ``{low, high, method, ...}``, at 95 %."""
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     environment: dict[str, Any] = field(default_factory=dict)
-    """Versions, hardware, and the state of the git repository in which the worker was started."""
+    """Versions, hardware, the state of the git repository in which the worker was started, and data fingerprints."""
     target: str = "local"
+    instance: str | None = None
+    """What the target calls the machine or the allocation; None where it has no name for it."""
+    preempted: bool | None = None
+    """Whether the last attempt ended because its machine was taken away; None when nobody can tell."""
+    energy: Energy | None = None
+    """None when nothing was metered: that is not the same as 0 joules."""
+    remote: Remote | None = None
+    """Where the artifacts were pushed to; None when they were not, or not yet."""
+    trackers: dict[str, str] = field(default_factory=dict)
+    """Names of the trackers that follow the run, and where each one shows it."""
     directory: str = ""
     """The run directory, where it was written."""
 
@@ -71,7 +106,10 @@ class JobResult:
         artifacts = {name: Artifact(**item) for name, item in value["artifacts"].items()}
         failure = Failure(**value["failure"]) if value["failure"] else None
         metrics = {name: float(number) for name, number in value["metrics"].items()}
-        return cls(**{**value, "metrics": metrics, "artifacts": artifacts, "failure": failure})
+        energy = Energy(**value["energy"]) if value.get("energy") else None
+        remote = Remote(**value["remote"]) if value.get("remote") else None
+        read = {"metrics": metrics, "artifacts": artifacts, "failure": failure, "energy": energy, "remote": remote}
+        return cls(**{**value, **read})
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:

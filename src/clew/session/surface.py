@@ -41,6 +41,8 @@ class Outcome:
     """What a job returns: its final figures, and notes for the result that are no figures."""
 
     metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of some metrics: ``{low, high, method, ...}``, at 95 %."""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
