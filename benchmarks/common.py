@@ -11,18 +11,20 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure, beside what was promised."""
+    """One measured figure, beside what was promised, if anything was."""
 
     what: str
     value: float
     unit: str
-    promise: float
-    at_least: bool
+    promise: float | None = None
+    at_least: bool = False
     """Whether the promise is a lower bound; else it is an upper one."""
 
     @property
-    def holds(self) -> bool:
-        """Whether the promise is kept."""
+    def holds(self) -> bool | None:
+        """Whether the promise is kept; None without one."""
+        if self.promise is None:
+            return None
         return self.value >= self.promise if self.at_least else self.value <= self.promise
 
     def print(self) -> None:

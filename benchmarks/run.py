@@ -10,11 +10,21 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
-SCRIPTS = ("startup.py", "session_log.py", "native_loop.py", "eval_batches.py")
+SCRIPTS = (
+    "startup.py",
+    "first_step.py",
+    "session_log.py",
+    "trackers.py",
+    "native_loop.py",
+    "eval_batches.py",
+    "big_journal.py",
+    "postgres_ingest.py",
+)
 INTRODUCTION = """# Performance
 
 Written by `make bench`. Ratios compare two things in one run, turn by turn, on one thread; medians of several rounds
-are shown. They hold for the machine below and are no promise for another one. Nothing here ran on a GPU.
+are shown. They hold for the machine below and are no promise for another one. A dash stands where nothing was promised.
+Nothing here ran on a GPU.
 
 """
 
@@ -25,14 +35,18 @@ def main() -> None:
     figures += [_ingest(found) for found in _run("store_ingest.py", "--json")]
     lines = ["| what | measured | promised | kept |", "|---|---:|---:|---|"]
     for figure in figures:
-        bound = "≥" if figure["at_least"] else "≤"
-        unit = figure["unit"]
-        lines.append(
-            f"| {figure['what']} | {figure['value']:,.3g} {unit} | {bound} {figure['promise']:,g} {unit} "
-            f"| {'yes' if figure['holds'] else '**no**'} |"
-        )
+        lines.append(_row(figure))
     PAGE.write_text(INTRODUCTION + "\n".join(lines) + f"\n\n{_machine()}\n", encoding="utf-8")
     print("\n".join(lines))
+
+
+def _row(figure: dict[str, object]) -> str:
+    measured = f"| {figure['what']} | {figure['value']:,.3g} {figure['unit']} |"
+    if figure["promise"] is None:
+        return f"{measured} – | – |"
+    bound = "≥" if figure["at_least"] else "≤"
+    kept = "yes" if figure["holds"] else "**no**"
+    return f"{measured} {bound} {figure['promise']:,g} {figure['unit']} | {kept} |"
 
 
 def _run(name: str, *words: str) -> list[dict[str, object]]:

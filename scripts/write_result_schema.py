@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from clew.runs import JobResult
+from clew.runs import Artifact, Energy, Failure, JobResult, Remote
 
 PATH = Path(__file__).parents[1] / "src/clew/runs/result.schema.json"
 
 
 def schema() -> str:
     """Return the schema as text."""
+    for cls in (Artifact, Energy, Failure, Remote, JobResult):
+        cls.__pydantic_config__ = {"use_attribute_docstrings": True}  # type: ignore[attr-defined]
     made = TypeAdapter(JobResult).json_schema()
     # Numbers that JSON does not have are spelt out; see clew.runs.journal.
     made["properties"]["metrics"]["additionalProperties"] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clew.jobs import JobConfig, RuntimeConfig, job
     from clew.runs import JobResult, Run, State, Workspace
     from clew.session import CheckpointConfig, Outcome, Session, Surface
-    from clew.tasks import Example, Reward, Task
+    from clew.tasks import Example, GroupReward, Reward, Task
 
 __version__ = "0.1.0"
 
@@ -27,7 +27,7 @@ _HOMES = {
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
     "clew.session": ("CheckpointConfig", "Outcome", "Session", "Surface"),
-    "clew.tasks": ("Example", "Reward", "Task"),
+    "clew.tasks": ("Example", "GroupReward", "Reward", "Task"),
 }
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Example",
+    "GroupReward",
     "InputPath",
     "JobConfig",
     "JobResult",

@@ -8,19 +8,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from clew.builder import Pipeline
 from clew.errors import UserError
 from clew.jobs import LoadedJob, create_job_run
+from clew.jobs.same import check_same_run
+from clew.logs.secrets import named_in
 from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest_runs, open_plan
 from clew.plans import Pipeline as PipelineGraph
-from clew.runs import ACTIVE, Artifact, Failure, IllegalMove, JobResult, Run, State, Workspace
-from clew.sources import Pipeline, Source, Work, check, read
+from clew.plans.storage import check_same_plan
+from clew.runs import ACTIVE, RESUMABLE, Artifact, Failure, IllegalMove, JobResult, Run, RunExists, State, Workspace
+from clew.sources import Source, Work, check, read
 from clew.targets import LocalTarget
+from clew.targets.local import CLAIM_SECONDS
 from clew.targets.watching import TICK_SECONDS, Silent, Watcher, follow, is_over
 
-__all__ = ["Pipeline", "Source", "Work", "attend", "attend_plan", "check", "create", "read", "run", "start"]
+__all__ = ["Pipeline", "Source", "Work", "attend", "attend_plan", "check", "join", "read", "run", "start", "submit"]
 
 
 def run(
@@ -31,6 +36,9 @@ def run(
     watcher: Watcher | None = None,
 ) -> JobResult:
     """Run a job or a pipeline and wait for it.
+
+    What is submitted twice under a name, with the same config and code, is the same run: if it is running it is waited
+    for, if it has completed its result is returned, else it goes on where it ended.
 
     The work happens in processes of their own, which import the file that defines the job: in a script, call this
     below ``if __name__ == "__main__":``.
@@ -46,7 +54,7 @@ def run(
 
     Raises:
         ConfigError: With every problem that the config has.
-        UserError: If a run of that name exists, or the workspace cannot be written.
+        UserError: If another run of that name exists, or the workspace cannot be written.
     """
     place = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
     return start(read(config, overrides, workspace=place), workspace=place, watcher=watcher)
@@ -61,37 +69,81 @@ def start(
         UserError: If it cannot be started.
     """
     if isinstance(work, LoadedJob):
-        return attend(create(work, workspace=workspace), watcher)
-    return _execute(prepare(work, workspace=workspace), work, workspace, watcher or Silent(), attendant)
+        return join(submit(work, workspace=workspace), watcher)
+    plan = prepare(work, workspace=workspace)
+    if plan.state in ACTIVE:
+        return attend_plan(plan, workspace=workspace, watcher=watcher, attendant=attendant)
+    return _execute(plan, work, workspace, watcher or Silent(), attendant)
 
 
-def create(loaded: LoadedJob, *, workspace: Workspace) -> Run:
-    """Make the directory of a job's run, without starting it.
+def submit(loaded: LoadedJob, *, workspace: Workspace) -> Run:
+    """Make the directory of a job's run, or find the same run, without starting it.
 
     Raises:
-        UserError: If the name is taken, the job's own check fails, or the workspace cannot be written.
+        UserError: If the name is that of something else, the job's own check fails, or the workspace cannot be written.
     """
+    name = loaded.config.name
     check_name(loaded, workspace=workspace)
-    return create_job_run(workspace, loaded)
+    if name and (workspace.runs / name / "run.json").exists():
+        return Run(workspace.runs / name)
+    try:
+        return create_job_run(workspace, loaded)
+    except RunExists:  # somebody was quicker
+        if not name:
+            raise
+        check_name(loaded, workspace=workspace)
+        return Run(workspace.runs / name)
 
 
 def prepare(pipeline: PipelineGraph, *, workspace: Workspace) -> Plan:
-    """Make the directory of a pipeline, or find it, without starting anything.
+    """Make the directory of a pipeline, or find it, without starting anything. It may be at work already.
 
     Raises:
-        UserError: If a stage cannot run, the name is a run's, the pipeline is running, or the workspace cannot be
-            written.
+        UserError: If a stage cannot run, the name is a run's, another pipeline of this name is at work, or the
+            workspace cannot be written.
     """
     check(pipeline, workspace=workspace)
     check_name(pipeline, workspace=workspace)
     plan = open_plan(workspace, pipeline.name)
     if plan.state in ACTIVE:
-        raise UserError(
-            "the pipeline is running already",
-            where=plan.id,
-            hint=f"clew resume {plan.id} follows it, clew stop {plan.id} ends it",
-        )
+        check_same_plan(plan, pipeline)
     return plan
+
+
+def join(run: Run, watcher: Watcher | None = None) -> JobResult:
+    """Wait for what a submission asked for: the result that is there, the attempt under way, or else the next one.
+
+    Raises:
+        UserError: If it belongs to another machine from which nothing answers, or cannot be started.
+    """
+    deadline = time.monotonic() + CLAIM_SECONDS
+    wanted = run.states.read().attempt + (run.state in RESUMABLE | {State.CREATED})
+    while True:
+        state, attempt = run.state, run.states.read().attempt
+        if state is State.UNKNOWN:
+            raise elsewhere(run.id)
+        if state is State.COMPLETED or (is_over(state) and attempt >= wanted):
+            return result_of(run, state)
+        try:
+            return attend(run, watcher)
+        except IllegalMove as error:  # somebody else starts it just now
+            if time.monotonic() > deadline:
+                raise started_elsewhere(run.id) from error
+            time.sleep(TICK_SECONDS)
+
+
+def elsewhere(name: str) -> UserError:
+    """The error about a run or pipeline of another machine."""
+    what, hint = "nothing answers from there", "wait until it can be known whether it is alive"
+    return UserError(
+        f"it was started on another machine, and {what}", where=name, hint=f"resume it on that machine, or {hint}"
+    )
+
+
+def started_elsewhere(name: str) -> UserError:
+    """The error about a run that somebody else has just asked for."""
+    hint = f"clew show {name} shows how it is now"
+    return UserError("another process has just started this run", where=name, hint=hint)
 
 
 def attend(run: Run, watcher: Watcher | None = None) -> JobResult:
@@ -157,16 +209,28 @@ def _compare(plan: Plan, workspace: Workspace, watcher: Watcher, active: dict[st
 def _execute(
     plan: Plan, pipeline: PipelineGraph, workspace: Workspace, watcher: Watcher, attendant: Attendant | None
 ) -> JobResult:
-    executor = Executor(plan, workspace, LocalTarget(), watcher, attendant)
+    target = LocalTarget(secrets=named_in(asdict(pipeline.notify)))
+    executor = Executor(plan, workspace, target, watcher, attendant)
     try:
         state = executor.execute(pipeline)
     except IllegalMove as error:
-        raise UserError("another process has just started this pipeline", where=plan.id) from error
+        if not _is_taken_up(plan):
+            raise UserError("another process has just started this pipeline", where=plan.id) from error
+        check_same_plan(plan, pipeline)
+        return plan_result(plan, follow_plan(plan, workspace, watcher), outside_results(plan, workspace))
     return plan_result(plan, state, executor.results)
 
 
+def _is_taken_up(plan: Plan) -> bool:
+    """Wait until whoever has just asked for a plan carries it out, and say whether that has come to be."""
+    deadline = time.monotonic() + CLAIM_SECONDS
+    while plan.state is State.QUEUED and time.monotonic() < deadline:
+        time.sleep(TICK_SECONDS)
+    return plan.state is not State.QUEUED
+
+
 def check_name(work: Work, *, workspace: Workspace) -> None:
-    """Check that a name is free: runs and pipelines share one set of names, and only a pipeline may be run again.
+    """Check that a name is free, or that of the same thing: runs and pipelines share one set of names.
 
     Raises:
         UserError: If it is taken.
@@ -174,8 +238,9 @@ def check_name(work: Work, *, workspace: Workspace) -> None:
     name = work.config.name if isinstance(work, LoadedJob) else work.name
     run = workspace.runs / name
     if name and (run / "run.json").exists():
-        go_on = f", or go on with it: clew resume {name}" if isinstance(work, LoadedJob) else ""
-        raise UserError(f"a run named {name!r} exists already", where=str(run), hint=f"choose another --name{go_on}")
+        if not isinstance(work, LoadedJob):
+            raise UserError(f"a run named {name!r} exists already", where=str(run), hint="choose another --name")
+        check_same_run(Run(run), work)
     if isinstance(work, LoadedJob) and (plan := find_plan(workspace, name)):
         raise UserError(f"a pipeline named {name!r} exists already", where=str(plan.path), hint="choose another --name")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -83,6 +84,35 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name != module.partition(".")[0]:
             raise
         raise MissingLibrary(f"the library {module!r} is not installed", hint=f"pip install 'clew[{extra}]'") from None
+
+
+def missing_library(error: BaseException) -> MissingLibrary | None:
+    """Return what people read of an import that failed for want of an optional library; None for any other error.
+
+    Which extra brings it, this package's own metadata say.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and (extra := _extra_of((cause.name or "").partition(".")[0])):
+            name = (cause.name or "").partition(".")[0]
+            return MissingLibrary(f"the library {name!r} is not installed", hint=f"pip install 'clew[{extra}]'")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _extra_of(module: str) -> str:
+    """The first extra that asks for a library; empty when none does, or when this package is not installed itself."""
+    from importlib import metadata
+
+    try:
+        wanted = metadata.requires("clew") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for line in wanted:
+        match = re.match(r"([A-Za-z0-9._-]+).*extra == [\"']([^\"']+)", line)
+        if match and match[1].replace("-", "_").lower() == module.lower():
+            return match[2]
+    return ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clew.config import Tree, dump, leaves, load_tree, load_tree_with_presets, merge, plain, swept
+from clew.builder import Pipeline, as_mapping
+from clew.config import Tree, leaves, load_tree, load_tree_with_presets, merge, plain, swept
 from clew.config.layers import word_of
-from clew.config.problems import Problem
-from clew.config.tree import Leaf, Section
+from clew.config.problems import Problems
+from clew.config.tree import Leaf, Section, without
 from clew.errors import ClewError, ConfigError, UserError
-from clew.jobs import Job, JobConfig, LoadedJob, job_registry, load_job
-from clew.jobs.loading import check_same_job, config_below, job_of, registries
+from clew.jobs import JobConfig, LoadedJob, load_job
+from clew.jobs.environment import check_environment
+from clew.jobs.loading import check_same_job, config_below, job_of
 from clew.notify import notify_layer
 from clew.plans import Pipeline as PipelineGraph
-from clew.plans import is_pipeline, load_pipeline, parse_pipeline
-from clew.plans.pipeline import KEYS
+from clew.plans import is_pipeline, parse_pipeline, pipeline_tree
+from clew.plans.head import STAGE_KEYS, SWEEP_KEYS
 from clew.plans.references import references, resolve_references, sample_value
 from clew.runs import Workspace
 
-if TYPE_CHECKING:
-    from clew.runs import JobResult
-    from clew.targets.watching import Watcher
-
 Work = LoadedJob | PipelineGraph
 """What a source turns out to be, ready to be started."""
-
-
-class Pipeline:
-    """A pipeline that is built in Python; it means what the same file would mean.
-
-    Example::
-
-        pipeline = clew.Pipeline("dates")
-        pipeline.stage("sft", {"job": "sft", "model": "models/small", "task": {"type": "dates.py:Dates"}})
-        pipeline.stage("eval", {"job": "eval", "model": "${sft.artifacts.adapter}", "task": {"type": "dates.py:Dates"}})
-        result = pipeline.run()
-
-    Args:
-        name: The pipeline's name in its workspace.
-        max_parallel: How many stages may run at the same time.
-    """
-
-    def __init__(self, name: str, max_parallel: int = 1) -> None:
-        self.name = name
-        self.max_parallel = max_parallel
-        self._stages: dict[str, dict[str, Any]] = {}
-
-    def stage(self, name: str, config: Mapping[str, Any] | JobConfig, after: Sequence[str] = ()) -> Pipeline:
-        """Add a stage and return the pipeline.
-
-        Args:
-            name: The stage's name; its run is called ``<pipeline>.<stage>``.
-            config: A job's config, as a mapping with ``job`` or as an object; ``${other.artifacts.NAME}`` stands for
-                what another stage makes.
-            after: Stages that must have completed before, besides those that the config refers to.
-
-        Raises:
-            UserError: If there is such a stage already.
-        """
-        if name in self._stages:
-            raise UserError(f"there is a stage {name!r} already", where=self.name)
-        said = as_mapping(config) if isinstance(config, JobConfig) else dict(config)
-        self._stages[name] = {**said, **({"after": list(after)} if after else {})}
-        return self
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Return the pipeline as it would stand in a file."""
-        return {"pipeline": self.name, "max_parallel": self.max_parallel, "stages": dict(self._stages)}
-
-    def run(self, *, workspace: Workspace | Path | str | None = None, watcher: Watcher | None = None) -> JobResult:
-        """Carry the pipeline out; see :func:`clew.run`."""
-        from clew.api import run
-
-        return run(self, workspace=workspace, watcher=watcher)
 
 
 Source = Path | str | Mapping[str, Any] | JobConfig | Pipeline
@@ -100,6 +48,7 @@ def read(
         ConfigError: With every problem that the config has.
         UserError: If there is no such run or file to lie below, or this is a pipeline.
     """
+    check_environment(workspace.environment)
     said = _said(source)
     tree = load_tree(said)
     if not is_pipeline(tree):
@@ -117,11 +66,25 @@ def read(
     if isinstance(said, Path) and "pipeline" not in tree.items:
         name = name or said.stem  # two nameless pipelines in one workspace are not the same one
     named = [f"pipeline={json.dumps(name)}"] if name else []
-    return load_pipeline(said, [*overrides, *named], environment=workspace.environment)
+    return _pipeline(pipeline_tree(said, [*overrides, *named], environment=workspace.environment))
 
 
-_SWEEP_KEYS = tuple(key for key in KEYS if key not in ("pipeline", "stages", "extends"))
-"""What a sweep says about the pipeline that it becomes."""
+def _pipeline(tree: Tree) -> PipelineGraph:
+    """Build the graph; where it makes no sense, the problems of the stages' own configs are told with its own."""
+    try:
+        return parse_pipeline(tree)
+    except ConfigError as error:
+        problems = Problems()
+        problems.take(error)
+        stages = tree.items["stages"]
+        for stage in stages.items.values() if isinstance(stages, Section) else ():
+            if isinstance(stage, Section):
+                with problems.gathering():
+                    load_job(resolve_references(without(stage, STAGE_KEYS), sample_value))
+        if len(problems.found) == 1:
+            raise
+        problems.raise_if_any("the pipeline", where=word_of(tree, "pipeline"))
+        raise
 
 
 def _sweep(tree: Tree, name: str, environment: Path | None) -> PipelineGraph:
@@ -131,38 +94,26 @@ def _sweep(tree: Tree, name: str, environment: Path | None) -> PipelineGraph:
         ConfigError: If the sweep makes no sense, or one of its configs does not load.
     """
     job_of(tree)
-    stages = swept(tree, _SWEEP_KEYS)
+    stages = swept(tree, SWEEP_KEYS)
     sweep = tree.items["sweep"]
     assert isinstance(sweep, Section), "swept() has looked"
-    said = {key: node for key, node in sweep.items.items() if key in _SWEEP_KEYS}
+    said = {key: node for key, node in sweep.items.items() if key in SWEEP_KEYS}
     head = {"pipeline": Leaf(name, sweep.origin), **said}
     whole = Section({**head, "stages": Section(stages, sweep.origin)}, tree.origin)
     # The environment of the job is in every stage already, below what is swept.
     around = notify_layer(environment) if environment else None
-    pipeline = parse_pipeline(whole if around is None else merge(around, whole))
+    pipeline = _pipeline(whole if around is None else merge(around, whole))
     _check_sweep(pipeline)
     return pipeline
 
 
 def _check_sweep(pipeline: PipelineGraph) -> None:
     """Say each problem once: a wrong key is wrong in every choice that has it."""
-    problems: dict[str, ConfigError] = {}
+    problems = Problems()
     for stage in pipeline.stages.values():
-        try:
+        with problems.gathering():
             load_job(stage.tree)
-        except ConfigError as error:
-            problems |= dict.fromkeys(_problems_of(error), error)
-    if len(problems) == 1:
-        raise next(iter(problems.values()))
-    if problems:
-        text = "".join(f"\n  {problem}" for problem in problems)
-        raise ConfigError(f"{len(problems)} problems in the sweep:{text}", where=pipeline.name)
-
-
-def _problems_of(error: ConfigError) -> list[str]:
-    """A line for each: an error about several problems has them below its first line."""
-    several = error.what.splitlines()[1:]
-    return [line.strip() for line in several] or [str(Problem(error.what, error.where, error.hint))]
+    problems.raise_if_any("the sweep", where=pipeline.name)
 
 
 def _with_presets(said: Any, overrides: Sequence[str], workspace: Workspace, whole: Tree, below: Tree) -> Tree:
@@ -182,31 +133,6 @@ def _said(source: Source) -> Path | Mapping[str, Any]:
     if isinstance(source, Pipeline):
         return source.as_mapping()
     return Path(source) if isinstance(source, str) else source
-
-
-def as_mapping(config: JobConfig) -> dict[str, Any]:
-    """Return a config object as it would stand in a file, with its ``job``.
-
-    Raises:
-        ConfigError: If no job beside the class, or more than one, takes it.
-    """
-    cls = type(config)
-    nearby = [item for item in vars(sys.modules[cls.__module__]).values() if isinstance(item, Job)]
-    found = {job.reference: job for job in nearby if job.config is cls}
-    if len(found) != 1:
-        reason = f"several jobs take it: {', '.join(sorted(found))}" if found else "no job in its file takes it"
-        raise ConfigError(
-            f"a {cls.__name__} alone does not say which job to run: {reason}",
-            hint="pass a mapping with a 'job' key instead",
-        )
-    (reference,) = found
-    return {"job": _shortest(reference), **dump(config, registries())}
-
-
-def _shortest(reference: str) -> str:
-    """The registered name of a job that has one."""
-    registry = job_registry()
-    return next((name for name in registry.names() if registry.reference(name) == reference), reference)
 
 
 def resolved(work: Work) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def test_mistakes_are_raised_before_anything_runs(project: Path) -> None:
 
 
 def test_the_builtin_jobs_are_found_from_their_configs(project: Path) -> None:
+    from clew.builder import as_mapping
     from clew.jobs.eval import EvalConfig
-    from clew.sources import as_mapping
     from clew.tasks.arithmetic import ArithmeticTask
 
     made = as_mapping(EvalConfig(model="m", task=ArithmeticTask()))

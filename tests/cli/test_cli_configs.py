@@ -159,6 +159,17 @@ def test_explain_in_a_pipeline(clew: Cli) -> None:
     assert clew("explain", "numbers.yaml", "to").code == 2
 
 
+def test_explain_of_what_a_pipeline_says_beside_the_configs_of_its_jobs(clew: Cli, project: Path) -> None:
+    (project / "p.yaml").write_text(
+        "on_failure: wait\nstages:\n  a.b: {job: my_job.py:count}\n  c:\n    job: my_job.py:count\n    after: a.b\n"
+    )
+    assert clew("explain", "p.yaml", "on_failure").out.startswith("on_failure = 'wait'\n  file     p.yaml:1")
+    assert clew("explain", "p.yaml", "max_parallel").out.startswith("max_parallel = 1\n  default  PipelineHead")
+    assert "p.yaml:1" in clew("explain", "p.yaml", "stages.a.b.on_failure").out
+    assert "p.yaml:6" in clew("explain", "p.yaml", "stages.c.after").out
+    assert "How many stages may run at the same time." in clew("explain", "p.yaml", "max_parallel").out
+
+
 def test_a_pipeline_without_a_name_is_called_like_its_file(clew: Cli, project: Path) -> None:
     (project / "nameless.yaml").write_text("stages:\n  only: {job: my_job.py:count}\n")
     assert clew("check", "nameless.yaml").out.startswith("ok: pipeline nameless, 1 stage,")

@@ -81,6 +81,29 @@ def test_show_a_completed_run(clew: Cli, project: Path) -> None:
     assert "next" not in shown
 
 
+def test_show_tells_what_is_known_of_some_runs_only(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    path = project / "runs/a/result.json"
+    known = {
+        "intervals": {"loss": {"low": 0.05, "high": 0.2, "method": "bootstrap"}},
+        "remote": {"url": "hf://me/a", "repo": "me/a", "revision": "abc"},
+        "energy": {"joules": 1234.4, "meter": "rapl", "estimated": False},
+        "instance": "node-7",
+        "preempted": True,
+    }
+    found = json.loads(path.read_text())
+    found["environment"]["data"] = {"task.path": "feed" * 16}
+    path.write_text(json.dumps({**found, **known}))
+    shown = dict(line.split("  ", 1) for line in clew("show", "a").out.splitlines())
+    assert {name: shown[name].strip() for name in ("metrics", "data", "pushed to", "machine", "energy")} == {
+        "metrics": "loss 0.1 (0.05 to 0.2)",
+        "data": "task.path feedfeedfeed",
+        "pushed to": "hf://me/a at abc",
+        "machine": "node-7, which was taken away",
+        "energy": "1,234 J, metered by rapl",
+    }
+
+
 def test_show_a_failed_run_ends_with_its_log(clew: Cli) -> None:
     clew("run", "count.yaml", "--name", "a", "fail_at=7")
     out = clew("show", "a").out
@@ -117,12 +140,17 @@ def test_show_a_live_run_says_how_to_follow_and_stop_it(spawn: Spawn, clew: Cli,
     process.communicate(timeout=60)
 
 
+def by_the_job(log: str) -> list[str]:
+    """The lines of a log that the job has printed itself."""
+    return [line for line in log.splitlines() if " clew." not in line]
+
+
 def test_logs_are_those_of_the_newest_attempt(clew: Cli) -> None:
     clew("run", "count.yaml", "--name", "a", "fail_at=7")
-    assert clew("logs", "a").out.startswith("counted 1\n")
+    assert by_the_job(clew("logs", "a").out)[0] == "counted 1"
     clew("resume", "a")
-    assert clew("logs", "a").out.startswith("counted 6\n")
-    assert clew("logs", "a", "--attempt", "1").out.startswith("counted 1\n")
+    assert by_the_job(clew("logs", "a").out)[0] == "counted 6"
+    assert by_the_job(clew("logs", "a", "--attempt", "1").out)[0] == "counted 1"
     refused = clew("logs", "a", "--attempt", "3")
     assert (refused.code, refused.err) == (2, "clew: a: there is no log of attempt 3; the newest is 2\n")
 
@@ -140,7 +168,7 @@ def test_followed_logs_end_when_the_run_ends(spawn: Spawn, clew: Cli, project: P
     (project / "gate").touch()
     out, _ = logs.communicate(timeout=60)
     assert logs.returncode == 0
-    assert out == "counted 8\ncounted 9\ncounted 10\n"
+    assert by_the_job(out) == ["counted 8", "counted 9", "counted 10"]
     run.communicate(timeout=60)
 
 

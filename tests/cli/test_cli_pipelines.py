@@ -95,6 +95,16 @@ def test_a_workspace_that_cannot_be_written(clew: Cli, project: Path) -> None:
     assert "the workspace cannot be written: Not a directory" in refused.err
 
 
+@pytest.mark.parametrize("on_failure", ["abort", "continue"])
+def test_when_every_stage_fails_the_exit_code_says_so(on_failure: str, clew: Cli, project: Path) -> None:
+    stage = "{job: my_job.py:count, fail_at: 2}"
+    (project / "bad.yaml").write_text(f"on_failure: {on_failure}\nstages:\n  a: {stage}\n  b: {stage}\n")
+    failed = clew("run", "bad.yaml")
+    assert failed.code == 1
+    assert "clew resume bad" in failed.err
+    assert clew("resume", "bad").code == 1
+
+
 def test_resuming_a_completed_pipeline_says_so(clew: Cli) -> None:
     clew("run", "numbers.yaml")
     again = clew("resume", "numbers")
@@ -134,11 +144,6 @@ def test_a_detached_pipeline_goes_on_by_itself(spawn: Spawn, clew: Cli, project:
     wait_until(lambda: has_counted(project, "numbers.first", 7))
     assert plan.state is State.RUNNING
 
-    refused = clew("run", "numbers.yaml", *HOLD)
-    assert (refused.code, refused.err) == (
-        2,
-        "clew: numbers: the pipeline is running already\n  clew resume numbers follows it, clew stop numbers ends it\n",
-    )
     (project / "gate").touch()
     followed = clew("resume", "numbers")
     assert followed.code == 0

@@ -41,17 +41,6 @@ def test_a_dry_run_starts_nothing(clew: Cli, project: Path) -> None:
     assert not (project / "runs").exists()
 
 
-def test_a_name_that_exists(clew: Cli, project: Path) -> None:
-    clew("run", "count.yaml", "--name", "a")
-    wanted = (
-        f"clew: {project}/runs/a: a run named 'a' exists already\n"
-        "  choose another --name, or go on with it: clew resume a\n"
-    )
-    for words in (["run"], ["run", "--dry-run"]):
-        refused = clew(*words, "count.yaml", "--name", "a")
-        assert (refused.code, refused.err) == (2, wanted)
-
-
 def test_a_name_that_is_no_name(clew: Cli) -> None:
     refused = clew("run", "count.yaml", "--name", "../a")
     assert refused.code == 2

@@ -52,10 +52,11 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     Path("old.yaml").write_text("job: jobs.py:count\nname: old\nto: 20\npace: 2\nweights: [1, 2]\n")
     Path("new.yaml").write_text("job: jobs.py:count\npace: 4\n")
     Path("pipe.yaml").write_text(
-        "pipeline: numbers\nstages:\n"
+        "pipeline: numbers\nmax_parallel: 2\non_failure: wait\nretry: {times: 2}\nnotify: {file: told.jsonl}\nstages:\n"
         "  first: {job: jobs.py:count, to: 3}\n"
         "  second: {job: jobs.py:count, pace: '${first.metrics.loss}', source: '${first.artifacts.number}'}\n"
         "  third: {job: jobs.py:count, source: 'a ${first.metrics.loss} b', after: [second]}\n"
+        "  last: {job: jobs.py:count, when: '${third.metrics.loss} < 1', on_failure: continue, after: third}\n"
     )
     return Workspace(tmp_path)
 

@@ -10,39 +10,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field
+from shipped import SHIPPED, leaf_fields, load_plain, plain_config
 
-from clew.config import InputPath, Loaded, PathOrName, config, leaves, load, section_of, template
+from clew.config import InputPath, PathOrName, config, leaves, load, section_of, template
 from clew.config.layers import from_layer
 from clew.config.leaf import type_text
-from clew.config.schema import LeafShape, fields_of, is_config
 from clew.config.template import example
 from clew.config.tree import Origin
 from clew.errors import ConfigError
 from clew.jobs import load_job, resolve_job
 from clew.jobs.loading import RESERVED, registries
 
-SHIPPED = [(job, task) for job in ("pretrain", "sft", "grpo", "eval") for task in ("arithmetic", "dataset")]
-MODEL = {"model": "/models/m"}
-TASKS: dict[str, dict[str, Any]] = {"arithmetic": {}, "dataset": {"train": "/data/a"}}
 
-
-def plain_config(job: str, task: str) -> dict[str, Any]:
-    return {"job": job, **(MODEL if job != "pretrain" else {}), "task": {"type": task, **TASKS[task]}}
-
-
-def load_plain(job: str, value: Any, *overrides: str, **options: Any) -> Loaded:
-    cls = resolve_job(job).config
-    return load(value, root=cls, registries=registries(), overrides=overrides, reserved=RESERVED, **options)
-
-
-def leaf_annotations(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaf_annotations(value: Any) -> Iterator[tuple[str, Any]]:
     """Every leaf of a config that can be reached by a dotted key, with its annotation."""
-    for spec in fields_of(type(value)).values():
-        inner, full = getattr(value, spec.name), f"{key}.{spec.name}".lstrip(".")
-        if isinstance(spec.shape, LeafShape):
-            yield full, spec.annotation
-        elif is_config(type(inner)):
-            yield from leaf_annotations(inner, full)
+    return ((key, spec.annotation) for key, spec, _ in leaf_fields(value))
 
 
 @pytest.mark.parametrize(("job", "task"), SHIPPED)
@@ -100,7 +82,9 @@ def test_a_wrong_key_beside_every_leaf_is_told(job, task):
 @pytest.mark.parametrize(("job", "task"), SHIPPED)
 def test_the_template_of_every_shipped_job_loads(job, task, tmp_path):
     cls = resolve_job(job).config
-    (tmp_path / "a.yaml").write_text(template(cls, head={"job": job, "task": {"type": task}}, registries=registries()))
+    (tmp_path / "a.yaml").write_text(
+        template(cls, head={"job": job, **({"task": {"type": task}} if task else {})}, registries=registries())
+    )
     assert load_plain(job, tmp_path / "a.yaml").value.seed == 0
 
 

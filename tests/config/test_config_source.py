@@ -70,6 +70,10 @@ def test_every_leaf_knows_its_line():
         ("a: 1\nb: 2\na: 3\n", "f.yaml:3: the key 'a' stands twice, first at f.yaml:1"),
         ("- 1\n", "f.yaml: the file must hold `key: value` lines"),
         ("a: !!python/none x\n", "f.yaml:1: the tag 'tag:yaml.org,2002:python/none' is not allowed"),
+        (
+            "a: !!python/object/apply:os.system ['touch trapped']\n",
+            "f.yaml:1: the tag 'tag:yaml.org,2002:python/object/apply:os.system' is not allowed",
+        ),
         ("a: !!int x\n", "f.yaml:1: invalid literal for int() with base 10: 'x'"),
         ("a: &x [*x]\n", "f.yaml:1: an anchor that contains itself"),
         ("? [1]\n: 2\n", "f.yaml:1: a key must be a word, not a list or a mapping"),

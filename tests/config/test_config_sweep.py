@@ -197,8 +197,14 @@ def test_a_preset_of_a_sweep_lies_above_another_config(space):
             "  tries.yaml:6: 'pace.mode' must be a | b, not 'c'; known: a, b",
         ),
         (
+            "sweep:\n  grid: {seeds: [1]}\n  max_parallel: 0\n",
+            "tries: 2 problems in the pipeline:\n"
+            "  tries.yaml:5: 'max_parallel' must be int >= 1, not 0\n"
+            "  tries.yaml:4: unknown key 'seeds'; did you mean 'seed'?",
+        ),
+        (
             "sweep: {grid: {seed: [1]}, max_parallel: 0}\n",
-            "tries.yaml:3: max_parallel must be a whole number of at least 1, not 0",
+            "tries.yaml:3: 'max_parallel' must be int >= 1, not 0",
         ),
     ],
 )

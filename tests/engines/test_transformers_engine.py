@@ -112,6 +112,21 @@ def test_an_adapter_does_not_let_the_defaults_leak_in_either(model, tokenizer):
     assert model.generation_config is own
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_tokenizer_without_a_padding_token_gives_the_same_completions(model, ends):
+    bare = ByteTokenizer().build([])
+    if not ends:
+        bare.eos_token = model.generation_config.eos_token_id = model.config.eos_token_id = None
+    expected = TransformersEngine(model, bare).generate(PROMPTS, settings())
+    bare.pad_token = None
+    completions = TransformersEngine(model, bare).generate(PROMPTS, settings())
+    assert completions == expected
+    assert len({completion.prompt_tokens for completion in completions}) > 2  # so there was something to pad
+    assert [one.text for one in completions] == [
+        TransformersEngine(model, bare).generate([prompt], settings())[0].text for prompt in PROMPTS
+    ]
+
+
 def test_training_goes_on_in_the_mode_it_was_in(engine, model):
     model.train()
     engine.generate(["a"], settings())

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from clew.config import load
 from clew.errors import UserError
@@ -16,9 +16,9 @@ from clew.jobs.merge import MergeConfig, merge
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
 from clew.models.exchange import save_huggingface
-from clew.models.loading import load_model
+from clew.models.loading import load_model, load_tokenizer
 from clew.models.source import resolve
-from clew.models.tokenizers import ByteTokenizer, vocab_size
+from clew.models.tokenizers import BpeTokenizer, ByteTokenizer, vocab_size
 from clew.runs import Owner, RunInfo, State, create_run
 from clew.session import RunStopped, Session
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 TOKENS = torch.arange(8)[None]
 
 
-def make_model(folder, seed=0, *, dtype=torch.float32, extra=(), **options):
+def make_model(folder, seed=0, *, dtype=torch.float32, extra=(), tokenizer=None, **options):
     torch.manual_seed(seed)
-    tokenizer = ByteTokenizer().build([])
+    tokenizer = tokenizer or ByteTokenizer().build([])
     tokenizer.add_tokens(list(extra))
     config = ModelConfig(**{"depth": 1, "width": 16, "heads": 2, **options})
     save_huggingface(Decoder(config, vocab_size(tokenizer), context=16).to(dtype), tokenizer, folder)
@@ -203,6 +203,33 @@ def test_an_adapter_may_stay_one(adapters, two, tmp_path):
     assert outcome.metrics["parameters"] < 10_000
     with pytest.raises(UserError, match=r"is no adapter that could be kept\n  set adapter=fold"):
         export.check(ExportConfig(model=two[0], adapter="keep"), tmp_path)
+
+
+def test_a_gguf_file_holds_the_folded_model_and_is_what_the_run_made(tmp_path):
+    tokenizer = BpeTokenizer(vocab_size=270).build(["a word and a word"])
+    adapter = make_adapter(make_model(tmp_path / "m", tokenizer=tokenizer), tmp_path / "a")
+    run, _ = run_job(tmp_path, export, ExportConfig(model=adapter, format="gguf"))
+    source = resolve(f"run:{run.id}", run.path.parent)
+    assert source.reference == str(run.artifacts / "model.gguf")
+    with torch.no_grad():
+        assert torch.allclose(load_model(source)(TOKENS).logits, logits(adapter), atol=1e-5)
+    assert load_tokenizer(source)("a word")["input_ids"] == tokenizer("a word")["input_ids"]
+    half, _ = run_job(tmp_path, export, ExportConfig(model=adapter, format="gguf", dtype="float16"))
+    assert (half.artifacts / "model.gguf").stat().st_size < (run.artifacts / "model.gguf").stat().st_size
+
+
+def test_what_gguf_cannot_hold_is_refused_and_nothing_is_published(two, tmp_path):
+    with pytest.raises(ValueError, match="format and adapter: a GGUF file holds a whole model, so the adapter must be"):
+        ExportConfig(model=two[0], format="gguf", adapter="keep")
+    with pytest.raises(ValueError, match="dtype and format: q8_0 is a type of format gguf alone"):
+        ExportConfig(model=two[0], dtype="q8_0")
+    made = LlamaForCausalLM.from_pretrained(two[0])
+    made.config.rope_parameters = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+    made.save_pretrained(tmp_path / "scaled")
+    AutoTokenizer.from_pretrained(two[0]).save_pretrained(tmp_path / "scaled")
+    with pytest.raises(UserError, match="this model's rope_type cannot be written as GGUF here"):
+        run_job(tmp_path, export, ExportConfig(model=str(tmp_path / "scaled"), format="gguf"))
+    assert not list(tmp_path.glob("runs/*/artifacts/*"))
 
 
 def test_the_configs_are_known_without_torch():

@@ -136,7 +136,7 @@ def test_the_dial_decides_what_is_left_open(tmp_path):
         new_run(tmp_path), small(model=ModelConfig(depth=1), training=TrainingConfig(tokens=200, batch_size=4))
     )
     assert outcome.notes["peak_lr"] == ModelConfig(depth=1).shape.learning_rate
-    assert outcome.notes["steps"] == 4
+    assert outcome.notes["steps"] == 3
 
 
 def test_a_task_without_text_is_refused(tmp_path):
@@ -224,6 +224,24 @@ def test_a_stopped_and_resumed_run_with_muon_and_evaluation_is_bitwise_the_same(
     assert best_of(halting) == best_of(straight)
 
 
+@pytest.mark.parametrize("evaluate", [ASKING["evaluate"], None], ids=["by a metric", "by the loss"])
+def test_the_best_weights_can_be_published_instead_of_the_last(evaluate, tmp_path):
+    training = TrainingConfig(steps=12, batch_size=4, lr=0.01, log_every=5, validate_every=4)
+    run = new_run(tmp_path)
+    settings = small(
+        task=SpokenRhymes(), training=training, evaluate=evaluate, publish="best", checkpoint=CheckpointConfig(every=99)
+    )
+    outcome = attempt(run, settings)
+    assert outcome.notes["published_step"] == best_of(run)
+    best = run.checkpoints / f"step-{best_of(run):08d}" / "model" / "model.safetensors"
+    assert (run.artifacts / "model" / "model.safetensors").read_bytes() == best.read_bytes()
+    logged = metrics_of(run)
+    assert outcome.metrics["val_loss"] == logged[best_of(run)]["val_loss"]
+    rated = "eval/words" if evaluate else "val_loss"
+    values = [values[rated] for values in logged.values() if rated in values]
+    assert outcome.metrics[rated] == (max(values) if evaluate else min(values))
+
+
 STOPPING = TrainingConfig(
     steps=40,
     batch_size=4,
@@ -265,6 +283,10 @@ def test_what_cannot_stop_or_decide_is_refused(tmp_path):
         attempt(new_run(tmp_path / "b"), small(**{**ASKING, "evaluate": EvaluateConfig()}))
     with pytest.raises(DataError, match=r"no text to validate on, which training.early_stopping needs"):
         attempt(new_run(tmp_path / "c"), small(task=Unheard(), training=STOPPING))
+    with pytest.raises(DataError, match=r"no text to validate on, which publish needs"):
+        attempt(new_run(tmp_path / "d"), small(task=Unheard(), publish="best"))
+    with pytest.raises(ValueError, match=r"publish and training.validate_every: nothing decides which checkpoint"):
+        small(training=TrainingConfig(steps=2, validate_every=None), publish="best")
 
 
 @config

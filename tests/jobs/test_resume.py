@@ -55,7 +55,12 @@ CONFIGS = {
         "training": {"steps": 400, "batch_size": 8, "log_every": 1, "validate_every": 20},
         "checkpoint": {"every": 20},
     },
-    "sft": {"training": {"steps": 40, "batch_size": 8, "lr": 1e-3, "validate_every": 10}, "checkpoint": {"every": 5}},
+    "sft": {
+        "training": {"steps": 40, "batch_size": 8, "lr": 1e-3, "validate_every": 10, "log_every": 3},
+        "evaluate": {"every": 5, "limit": 8, "best_by": "format", "generation": {"max_new_tokens": 4}},
+        "checkpoint": {"every": 5},
+        "publish": "best",
+    },
     "sft-full": {
         "lora": None,
         "training": {"steps": 20, "batch_size": 8, "micro_batch_size": 4},
@@ -102,6 +107,12 @@ def numbers(run):
     ]
 
 
+def rollouts(run):
+    """What was asked and answered, in order, and what it was worth; nothing but for grpo."""
+    fields = ("step", "id", "completion", "rewards", "reward")
+    return [[event[name] for name in fields] for event in run.events("rollout")]
+
+
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_killed_run_ends_in_the_same_weights_and_metrics(tmp_path, monkeypatch, model, case):
     workspace = Workspace(tmp_path)
@@ -124,6 +135,7 @@ def test_a_killed_run_ends_in_the_same_weights_and_metrics(tmp_path, monkeypatch
     assert weights(run) == weights(whole)
     assert run.result.metrics == whole.result.metrics
     assert numbers(run) == numbers(whole)
+    assert rollouts(run) == rollouts(whole)
 
 
 def test_a_stopped_grpo_run_has_every_rollout_once_with_all_its_rewards(tmp_path, model):

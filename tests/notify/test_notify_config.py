@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from clew.errors import ConfigError
+from clew.errors import ConfigError, UserError
 from clew.notify import Notifier, NotifyConfig, open_notifier
 from clew.notify.notifier import LinesFile
 from clew.plans import load_pipeline
@@ -10,10 +10,10 @@ from clew.plans import load_pipeline
 STAGE = "stages:\n  a: {job: x}\n"
 ERRORS = {
     "no section": ("notify: yes\n", r"p\.yaml:1: 'notify' must be a section"),
-    "an unknown event": ("notify:\n  events: [failures]\n", r"p\.yaml:2: 'events"),
+    "an unknown event": ("notify:\n  events: [failures]\n", r"p\.yaml:2: 'notify\.events'"),
     "an unknown key": (
         "notify:\n  webhook:\n    url: http://x/\n    secret: abc\n",
-        r"p\.yaml:4: unknown key 'webhook\.secret'\n  did you mean 'webhook\.secret_env'",
+        r"p\.yaml:4: unknown key 'notify\.webhook\.secret'\n  did you mean 'notify\.webhook\.secret_env'",
     ),
     "no address": ("notify:\n  webhook: {timeout_seconds: 1}\n", r"p\.yaml:2: .*url and url_env: say one of them"),
     "two addresses": ("notify:\n  webhook: {url: http://x/, url_env: X}\n", "url and url_env: say one of them"),
@@ -32,6 +32,14 @@ def test_mistakes_are_named_with_their_place(tmp_path, monkeypatch, case):
     with pytest.raises(ConfigError, match=message) as error:
         load_pipeline(tmp_path / "p.yaml")
     assert "secret@" not in str(error.value)
+
+
+def test_a_link_does_not_lead_out_of_the_workspace(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/link").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match=r"'link/x\.jsonl' leads out of its folder"):
+        open_notifier(NotifyConfig(file="link/x.jsonl"), root=tmp_path / "workspace")
 
 
 def test_a_pipeline_lies_over_its_workspace(tmp_path):
@@ -71,5 +79,5 @@ def test_a_file_that_cannot_be_written_is_complained_about_once_and_the_others_a
     notifier = Notifier([LinesFile(tmp_path / "folder"), good], complain=words.append)
     notifier.tell("failure")
     notifier.tell("completion")
-    assert words == [f"clew: an event could not be told: Is a directory ({tmp_path / 'folder'})"]
+    assert words == [f"an event could not be told: Is a directory ({tmp_path / 'folder'})"]
     assert len((tmp_path / "good").read_text().splitlines()) == 2

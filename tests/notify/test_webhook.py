@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers = list(answers)
         self.got = []
+        self.times = []
         self.release = threading.Event()
 
     @property
@@ -34,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((dict(self.headers), body))
+        self.server.times.append(time.monotonic())
         code = self.server.answers.pop(0) if self.server.answers else 200
         if code == 0:
             self.server.release.wait(30)
@@ -119,6 +121,14 @@ def test_errors_that_pass_are_tried_again_in_order(serve):
     reports, _, _ = deliver(server.url, events=2)
     assert [(item["id"], item["tries"]) for item in reports] == [("0", 4), ("1", 1)]
     assert [headers["X-Clew-Delivery"] for headers, _ in server.got] == ["0", "0", "0", "0", "1"]
+
+
+def test_each_wait_is_twice_as_long_as_the_one_before(serve):
+    server = serve(500, 500, 500)
+    deliver(server.url, wait_seconds=0.1)
+    gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
+    assert len(gaps) == 3
+    assert all(gap >= wait for gap, wait in zip(gaps, (0.1, 0.2, 0.4), strict=True))
 
 
 def test_tries_are_bounded(serve):

@@ -134,6 +134,12 @@ def test_a_condition_is_an_edge(tmp_path):
         load_pipeline({"stages": {"b": stage(when="${c.metrics.score} < 1")}})
 
 
+def test_the_name_of_a_stage_may_hold_dots(workspace):
+    stages = {"lr-0.1": stage(score=0.5), "b": stage(when="${lr-0.1.metrics.score} < 1", source="${lr-0.1.run}")}
+    done = Outcome(workspace, stages)
+    assert (done.state, done.launched, done.skips()) == (State.COMPLETED, ["p.lr-0.1", "p.b"], {})
+
+
 def test_a_condition_that_cannot_be_said_fails_its_stage(workspace):
     done = Outcome(workspace, {"a": stage(), "b": stage(when="${a.metrics.scroe} < 1")})
     assert done.state is State.FAILED

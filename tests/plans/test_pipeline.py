@@ -44,7 +44,7 @@ ERRORS = {
     ),
     "a bad number": (
         f"max_parallel: 0\nstages:\n  a:\n{JOB}",
-        r"p\.yaml:1: max_parallel must be a whole number of at least 1, not 0",
+        r"p\.yaml:1: 'max_parallel' must be int >= 1, not 0",
     ),
     "a name that leads out of the workspace": (
         f"pipeline: ../up\nstages:\n  a:\n{JOB}",

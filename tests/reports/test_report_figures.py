@@ -40,6 +40,13 @@ def test_rows_are_named_once_for_panels_that_share_them():
     assert shown.count("base") == 1
 
 
+def test_many_panels_stand_in_rows_of_three_and_each_row_has_its_names():
+    one, four = draw(Figure("dots", "", [DOTS] * 3)), draw(Figure("dots", "", [DOTS] * 4))
+    assert text_of(four.inline_svg).count("base") == 2
+    (width, height), (wide, high) = (Image.open(io.BytesIO(drawing.png)).size for drawing in (one, four))
+    assert (wide, high) == (width, pytest.approx(2 * height, abs=2))
+
+
 def test_several_lines_have_a_legend_and_a_single_one_has_none():
     other = Line("format", [(1, 0.0), (2, 1.0)])
     assert "format" in text_of(draw(curves(LINE, other)).inline_svg)

@@ -34,6 +34,16 @@ def test_thinning_keeps_the_extremes_and_both_ends_in_the_order_of_steps(numbers
 
 
 @given(values, st.integers(1, 20))
+def test_a_series_within_its_bound_is_kept_whole_and_no_other_grows_beyond_it(numbers, limit):
+    series = series_of(numbers, limit)
+    if len(numbers) <= limit:
+        assert not series.is_thinned
+    if not series.is_thinned:
+        assert series.points() == list(enumerate(numbers, start=1))
+    assert len(series.points()) <= 2 * limit + 2
+
+
+@given(values, st.integers(1, 20))
 def test_every_point_that_is_kept_was_there(numbers, limit):
     assert set(series_of(numbers, limit).points()) <= set(enumerate(numbers, start=1))
 

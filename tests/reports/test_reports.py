@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,15 @@ from report_workspaces import (
     make_sft,
     metric,
     restore,
+    rollout,
     write_events,
 )
 
 from clew.errors import UserError
 from clew.reports import StageView, write_pipeline_report, write_run_report
-from clew.runs import State
+from clew.reports.facts import read_facts
+from clew.runs import JobResult, State
+from clew.runs.result import Energy, Remote
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -178,6 +183,20 @@ def test_a_long_series_makes_a_small_report_that_keeps_its_spike(tmp_path):
     assert ">50<" in page  # a tick at the height of the spike
 
 
+def test_a_journal_is_read_in_bounded_memory():
+    def events(number):
+        for step in range(1, number + 1):
+            yield {"attempt": 1, "rank": 0, "t": float(step), **metric(step, loss=1.0 / step, reward=float(step))}
+            yield {"attempt": 1, "rank": 0, "t": float(step), **rollout(step, {"exact": 1.0 / step})}
+
+    tracemalloc.start()
+    facts = read_facts(events(30_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (facts.series["loss"].count, facts.rollouts.count) == (30_000, 30_000)
+    assert peak < 1_000_000
+
+
 def test_an_evaluation_under_way_says_that_its_figures_are_not_final(tmp_path):
     run = make_run(tmp_path, "r", "eval")
     write_events(run, [restore(0), generation(0, "0", 1.0)])
@@ -194,6 +213,21 @@ def test_answers_to_one_problem_are_not_counted_as_examples(tmp_path):
     noted = {"exact": {"low": 0.25, "high": 0.75, "method": "wilson"}}
     finish(run, metrics={"exact": 0.5, "count": 4.0}, intervals=noted)
     assert "| `several` | `exact` | 50.0 % | 25.0 – 75.0 % | 4 |" in report_of(run)
+
+
+def test_intervals_are_those_of_the_result_also_where_no_example_is_journalled(tmp_path):
+    run = make_run(tmp_path, "r", "eval")
+    write_events(run, [restore(0), generation(0, "ab", 1.0), generation(1, "abcd", 0.0)])
+    noted = {
+        "exact": {"low": 0.1, "high": 0.9, "method": "wilson"},
+        "length": {"low": 2.0, "high": 4.0, "method": "bootstrap"},
+        "exact/pass@4": {"low": 0.25, "high": 0.75, "method": "wilson"},
+    }
+    text = report_of(finish(run, metrics={"exact": 0.5, "length": 3.0, "exact/pass@4": 0.5}, intervals=noted))
+    assert "| `r` | `exact` | 50.0 % | 10.0 – 90.0 % | 2 |" in text
+    assert "| `r` | `length` | 3 | 2 – 4 | 2 |" in text
+    assert "| `r` | `exact/pass@4` | 50.0 % | 25.0 – 75.0 % | – |" in text
+    assert "Those of other metrics are percentile bootstrap intervals" in text
 
 
 def test_metrics_without_journalled_examples_have_no_interval(tmp_path):
@@ -228,6 +262,22 @@ def test_the_failure_of_an_earlier_attempt_is_told_too(tmp_path):
     assert "> A later attempt went on; the run is completed." in text
 
 
+def test_the_summary_tells_the_clearest_change_be_it_for_better_or_worse(tmp_path):
+    def scored(name, **shares):
+        run = make_run(tmp_path, name, "eval")
+        records = [
+            generation(index, "x", 0.0, metrics={metric: float(index < share) for metric, share in shares.items()})
+            for index in range(100)
+        ]
+        write_events(run, [restore(0), *records])
+        return finish(run)
+
+    first, last = scored("a", format=100, solved=60, near=50), scored("b", format=99, solved=20, near=60)
+    stages = [StageView("a", "eval", first), StageView("sft", "sft"), StageView("b", "eval", last, ("sft",))]
+    text = pipeline_report(tmp_path, *stages)
+    assert "the clearest change is in `solved`: from 60.0 % to 20.0 % (−40.0 points) on the same 100 examples." in text
+
+
 def test_different_environments_stand_side_by_side(tmp_path):
     one, two = make_sft(tmp_path, "one"), make_run(tmp_path, "two", "sft")
     write_events(two, [{"kind": "attempt", "environment": {"python": "3.12.1"}}])
@@ -235,6 +285,33 @@ def test_different_environments_stand_side_by_side(tmp_path):
     assert "| what | `one` | `two` |" in text
     assert "| python | 3.11.9 | 3.12.1 |" in text
     assert "| torch | 2.13.0 | – |" in text
+
+
+def test_what_is_known_of_some_runs_only_is_told_where_it_is_set(tmp_path):
+    run = finish(make_run(tmp_path, "r", "sft"))
+    assert "| run | what | value |" not in report_of(run)
+    known = JobResult.load(run.path)
+    assert known is not None
+    replace(
+        known,
+        remote=Remote("hf://me/adapter", "me/adapter", "abc123"),
+        trackers={"mlflow": "http://127.0.0.1/r"},
+        energy=Energy(1234.5, "rapl", estimated=True),
+        instance="node-7",
+        preempted=True,
+        environment={**known.environment, "data": {"task.path": "feed" * 16}},
+    ).save(run.path)
+    text = report_of(run)
+    for row in (
+        "data of `task.path` | `feedfeedfeedfeed`",
+        "pushed to | `hf://me/adapter at abc123`",
+        "tracked by `mlflow` | `http://127.0.0.1/r`",
+        "machine | `node-7`",
+        "machine taken away | yes",
+        "energy | 1234 J, estimated by `rapl`",
+    ):
+        assert f"| `r` | {row} |" in text
+    assert "| task.path |" not in text  # data is no version
 
 
 def test_without_matplotlib_the_report_is_written_and_says_what_to_install(tmp_path, monkeypatch):

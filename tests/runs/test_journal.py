@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,49 @@ def test_numbers_that_are_not_finite_are_valid_json_and_come_back(folder, number
     json.loads(line, parse_constant=refuse)
     value = float(next(read_events(folder))["values"]["loss"])
     assert value == number or (math.isnan(value) and math.isnan(number))
+
+
+kinds = st.sampled_from(["metric", "restore", "note", "käse", 'a"b', "metric\n"])
+
+
+@given(st.lists(st.tuples(kinds, kinds, st.integers(0, 9)), max_size=12), st.frozensets(kinds, max_size=3))
+def test_asking_for_kinds_gives_what_reading_all_and_choosing_gives(tmp_path_factory, events, wanted):
+    """Lines of other kinds are passed over undecoded, whatever their text speaks of."""
+    folder = tmp_path_factory.mktemp("journal")
+    for attempt in (1, 2):
+        write(folder, attempt, *[(kind, {"text": text, "step": step}) for kind, text, step in events[attempt - 1 :: 2]])
+    chosen = [event for event in read_events(folder) if event["kind"] in wanted]
+    assert list(read_events(folder, wanted)) == chosen
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"\x00\x00\x00", b'{"kind": "a"} {"kind": "b"}', b'["kind"]', b'{"kind": "\xff"}', b'{"kind": "a"'],
+    ids=["empty", "zeros", "two at once", "no event", "no text", "torn"],
+)
+def test_a_damaged_line_is_no_event(folder, line):
+    (folder / "1-0.jsonl").write_bytes(line + b'\n  {"kind": "whole"} \r\n')
+    assert [event["kind"] for event in read_events(folder)] == ["whole"]
+
+
+@pytest.mark.parametrize("library", ["orjson", "none"])
+@given(
+    st.dictionaries(st.text(max_size=5), st.floats() | st.integers(-(2**70), 2**70), max_size=4), st.integers(0, 2**70)
+)
+def test_metrics_come_back_exactly_whatever_wrote_them(tmp_path_factory, library, values, step):
+    folder = tmp_path_factory.mktemp("journal")
+    with pytest.MonkeyPatch.context() as patch:
+        if library == "none":
+            patch.setitem(sys.modules, "orjson", None)
+        journal = JournalWriter(folder, 1, clock=lambda: 1.5)
+    journal.write_metrics(step, values)
+    journal.write("metric", step=step, values=values)
+    journal.close()
+    quick, usual = read_events(folder)
+    assert quick == usual
+    assert repr({name: float(value) for name, value in quick["values"].items()}) == repr(
+        {name: float(value) for name, value in values.items()}
+    )
 
 
 def test_the_tail_gives_each_whole_line_once(folder):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from clew.errors import UserError
 from clew.runs import Fenced, Owner, RunInfo, State, create_run
 from clew.session import CheckpointConfig, RunStopped, Session
 
@@ -68,14 +69,14 @@ def test_a_later_attempt_goes_on_and_supersedes_what_it_redoes(run):
     assert steps == [(1, step) for step in range(1, 11)] + [(2, step) for step in range(11, 17)]
 
 
-def test_a_bad_checkpoint_is_said_loudly_and_the_one_before_is_used(run, capsys):
+def test_a_bad_checkpoint_is_said_loudly_and_the_one_before_is_used(run, caplog):
     count(start(run), 10)
     (run.checkpoints / "step-00000010" / "value").write_text("99")
     end(run, State.INTERRUPTED)
     session = start(run)
     with session:
         assert session.attach(Counter()) == 5
-    assert "checkpoint step 10 cannot be used: value does not match its hash" in capsys.readouterr().err
+    assert "checkpoint step 10 cannot be used: value does not match its hash" in caplog.text
     assert [event["at"] for event in run.events("checkpoint_bad")] == [10]
 
 
@@ -157,6 +158,18 @@ def test_a_replaced_session_may_not_commit(run):
     assert list(run.artifacts.glob("model")) == []
 
 
+def test_a_job_reads_back_at_once_what_it_and_earlier_attempts_have_said(run):
+    count(start(run), 7)
+    end(run, State.INTERRUPTED)
+    with start(run) as session:
+        session.attach(Counter())
+        session.log(6, loss=0.5)
+        assert [(event["step"], event["attempt"]) for event in session.events("metric")] == [
+            *((step, 1) for step in range(1, 6)),
+            (6, 2),
+        ]
+
+
 def test_an_artifact_appears_whole_or_not_at_all(run):
     with start(run) as session:
         with pytest.raises(ZeroDivisionError), session.artifact("model") as folder:
@@ -172,6 +185,24 @@ def test_an_artifact_appears_whole_or_not_at_all(run):
         with session.artifact("model") as path:
             path.write_text("a file in its place")
     assert (run.artifacts / "model").read_text() == "a file in its place"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", "a/b", "", ".", "..", ".x", "link"])
+def test_an_artifact_cannot_lie_elsewhere(name, run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run.artifacts / "link").symlink_to(tmp_path / "elsewhere")
+    refused = pytest.raises(UserError, match=r"leads out of its folder|cannot be the name")
+    with start(run) as session, refused, session.artifact(name):
+        raise AssertionError("the body must not run")
+    assert [path.name for path in run.artifacts.iterdir()] == ["link"]
+
+
+def test_an_artifact_is_journalled_with_what_it_holds(run):
+    with start(run) as session, session.artifact("table") as path:
+        path.write_text("12345")
+    (event,) = run.events("artifact")
+    kept = session.artifacts["table"]
+    assert (event["path"], event["sha256"], event["bytes"]) == (kept.path, kept.sha256, kept.bytes) != ("", "", 0)
 
 
 def test_the_best_checkpoint_survives_rotation(run):

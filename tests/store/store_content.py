@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -121,6 +122,20 @@ class Server:
             self._process.wait(30)
             self._process = None
 
+    def kill_hard(self) -> None:
+        """Kill it and all its processes with SIGKILL, and return when none is left."""
+        assert self._process is not None
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(30)
+        self._process = None
+        deadline = time.monotonic() + 30
+        while any(_is_there(pid) for pid in family):
+            assert time.monotonic() < deadline, "PostgreSQL does not die"
+            time.sleep(0.01)
+
     def remove(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -148,6 +163,18 @@ class Server:
 
     def _run(self, *words: str) -> None:
         subprocess.run(words, check=True, capture_output=True, cwd=self.folder, timeout=120, **self._identity)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_there(pid: int) -> bool:
+    """Say whether a process is there; one that has ended and waits to be asked counts as gone."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def program(name: str) -> str:

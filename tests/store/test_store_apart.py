@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_content import column, content, open_at
+from store_content import column, content, finish, line, make_run, metric, open_at, write
 
 import clew
 from clew.runs import State
+from clew.store import ingest
 from clew.store.errors import StoreError
-from clew.store.ingest import rebuild, sync
+from clew.store.ingest import rebuild, status, sync
 from support import tiny_run, wait_until
 
 SOURCE = Path(clew.__file__).parent
@@ -58,6 +59,42 @@ def test_the_whole_store_works_without_torch_and_numpy():
         f"clew.store.{path.stem}" for path in (SOURCE / "store").glob("*.py") if path.stem != "__init__"
     )
     assert not loaded_by(f"import sys, {modules}; print(*sys.modules)") & {"torch", "numpy", "pyarrow", "transformers"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_server_that_is_killed_in_the_middle_of_a_sync_takes_everything_in_once(at, workspace, server, monkeypatch):
+    """With SIGKILL, after rows were sent and before they are committed."""
+    store = open_at(workspace, server.schema())
+    for name in "ab":
+        run = make_run(workspace, name)
+        write(run, line("restore", step=0), *(metric(step, loss=1 / step, lr=0.1) for step in range(1, 200)))
+        write(run, line("restore", step=150), *(metric(step, loss=7.0) for step in range(151, 160)), attempt=2)
+        finish(run, exact=0.5)
+    pull, pulled = ingest.pull, []
+
+    def killing(connection, run, budget):
+        done = pull(connection, run, budget)
+        pulled.append(run.id)
+        if len(pulled) == at:
+            server.kill_hard()
+        return done
+
+    monkeypatch.setattr(ingest, "PIECE_BYTES", 4000)
+    monkeypatch.setattr(ingest, "pull", killing)
+    try:
+        with pytest.raises(StoreError, match="the store does not answer"):
+            sync(store, workspace)
+    finally:
+        server.start()
+    sync(store, workspace)
+    after = content(store)
+    assert len(pulled) > at
+    points = column(store, "metrics", "run", "step", "name")
+    assert len(points) == len(set(points)) == 2 * (150 * 2 + 9)
+    rebuild(store, workspace)
+    assert content(store) == after
+    assert status(store, workspace).behind == []
 
 
 @pytest.mark.slow

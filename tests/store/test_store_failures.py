@@ -14,6 +14,7 @@ from clew.store import open_store
 from clew.store.errors import StoreDamaged, StoreError, StoreLocked
 from clew.store.ingest import rebuild, sync
 from clew.store.location import locate
+from clew.store.tables import REVISION
 
 PASSWORD = "s3cret-and-long"
 
@@ -110,7 +111,7 @@ def test_a_store_of_a_newer_version(any_store, workspace):
     for attempted in (sync, rebuild):
         with pytest.raises(StoreError) as caught:
             attempted(any_store, workspace)
-        assert "made by a newer version of Clew (9999, this one knows 0001)" in caught.value.what
+        assert f"made by a newer version of Clew (9999, this one knows {REVISION})" in caught.value.what
 
 
 def test_a_server_that_is_not_there(workspace):

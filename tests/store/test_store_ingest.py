@@ -52,7 +52,7 @@ def test_every_kind_of_event_has_its_table(any_store, workspace):
     assert found["energy"] == [(*where, "rapl", 2.5, 1.0, '{"estimated":false}')]
     assert found["artifacts"] == [(*nowhere, "model", "artifacts/model", "ab", None, None)]
     assert found["attempts"] == [("a", 1, 1.5, 1.5, 0, '{"python":"3.11"}')]
-    assert found["results"] == [("a", "exact", 0.75, None)]
+    assert found["results"] == [("a", "exact", 0.75, None, None, None, None)]
 
 
 def test_a_run_has_a_row_with_its_config_and_its_result(store, workspace):

@@ -26,6 +26,9 @@ QUESTIONS = [
     "select run, not_finite is not null and step = 1 from metrics where name = 'odd' order by 1, 2",
     "select * from failures order by run, reason",
     "values (1, 'a'), (2, 'b')",
+    "select * from runs order by run",
+    "select * from results order by run, name",
+    "select * from trackers order by run, name",
     "select 1 where 1 = 2",
 ]
 

@@ -88,7 +88,7 @@ def test_a_completed_run_is_not_run_again(workspace):
         LocalTarget().launch(run)
 
 
-def test_a_worker_of_a_replaced_attempt_leaves_without_touching_anything(workspace, capsys):
+def test_a_worker_of_a_replaced_attempt_leaves_without_touching_anything(workspace, caplog):
     from clew.worker import work
 
     run = tiny_run(workspace, name="r")
@@ -97,7 +97,7 @@ def test_a_worker_of_a_replaced_attempt_leaves_without_touching_anything(workspa
     run.states.move(State.INTERRUPTED, attempt=1)
     run.states.queue()
     assert work(run, 1) == 5
-    assert "attempt 1 was replaced by attempt 2" in capsys.readouterr().err
+    assert "attempt 1 was replaced by attempt 2" in caplog.text
     assert list((run.path / "journal").iterdir()) == []
 
 

@@ -206,7 +206,7 @@ def test_the_last_word_of_five_letters_can_be_the_guess(completion, format):
 
 def test_rewards_are_named_and_weighted():
     assert {one.name: one.weight for one in WordleTask(green_weight=0.0).rewards()} == {
-        "format": 0.1, "valid": 0.3, "consistent": 1.0, "green": 0.0, "yellow": 0.25,
+        "format": 0.1, "valid": 0.3, "consistent": 1.0, "possible": 0.0, "green": 0.0, "yellow": 0.25,
     }  # fmt: skip
 
 

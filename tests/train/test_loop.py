@@ -149,6 +149,20 @@ def test_only_tokens_that_are_trained_on_are_counted():
     assert trained.tokens_seen == 3 * 11
 
 
+def test_counters_go_on_beyond_2_to_the_24(tmp_path):
+    """There a float32 sticks: 2^24 + 1 is 2^24."""
+    many = 2**24
+    trained = trainer(samples=Windows(tokens(0, 12), SEQ_LEN), batch_size=2)
+    trained.tokens_seen = trained.samples_seen = trained.step_number = many
+    trained.save(tmp_path)
+    resumed = trainer(samples=Windows(tokens(0, 12), SEQ_LEN), batch_size=2)
+    resumed.load(tmp_path)
+    run(resumed, 1)
+    assert (resumed.step_number, resumed.samples_seen, resumed.tokens_seen) == (many + 1, many + 2, many + 11)
+    assert resumed.measure()["tokens"] == many + 11
+    assert np.array_equal(resumed.stream.batch(many + 1, 1), resumed.stream.batch(many, 2)[1:])
+
+
 class NoWaiting(TorchDispatchMode):
     """Fails when a tensor's value is fetched."""
 
@@ -158,9 +172,15 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_never_waits_for_the_device():
+def test_a_step_never_waits_for_the_device(monkeypatch):
     trained = run(trainer(), 1)
-    with NoWaiting():
+
+    def refuse(self, *args, **kwargs):
+        raise AssertionError("the loop waited for the device")
+
+    with NoWaiting(), monkeypatch.context() as patch:
+        for name in ("cpu", "numpy", "tolist"):  # on a CPU these fetch nothing, so only their names tell
+            patch.setattr(torch.Tensor, name, refuse)
         run(trained, 3)
     with pytest.raises(AssertionError, match="waited"), NoWaiting():
         trained.measure()
@@ -219,8 +239,20 @@ def test_the_weights_of_another_model_are_refused(tmp_path):
     trained = trainer()
     trained.model.extra = torch.nn.Parameter(torch.ones(1))
     trained.save(tmp_path)
-    with pytest.raises(ValueError, match="the weights are of another model: extra"):
+    with pytest.raises(DataError, match="the checkpoint is of another model: extra"):
         trainer().load(tmp_path)
+
+
+def test_weights_of_another_shape_are_refused_and_never_stretched(tmp_path):
+    trained, other = trainer(), trainer()
+    name, parameter = next(iter(trained.model.named_parameters()))
+    with torch.no_grad():
+        parameter.set_(parameter[..., :1].clone())  # copy_ would repeat it
+    trained.save(tmp_path)
+    before = {key: value.clone() for key, value in other.model.named_parameters()}
+    with pytest.raises(DataError, match=f"the checkpoint is of another model: {name}"):
+        other.load(tmp_path)
+    assert all(torch.equal(value, before[key]) for key, value in other.model.named_parameters())
 
 
 def test_ignored_positions_have_no_influence():

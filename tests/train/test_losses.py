@@ -123,6 +123,23 @@ def test_validation_uses_the_first_samples():
     assert first == validation(samples_alone, trained, num_samples=1, micro_batch_size=2)
 
 
+class Surprised(nn.Module):
+    """Loses 2^24 nats on the first target of all, and log 2 on every other."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*inputs.shape, 2)
+        logits[..., 1] = torch.where(inputs == 1, 2.0**24, 0.0)
+        return logits
+
+
+def test_the_validation_loss_counts_every_target_however_many_went_before():
+    samples = Padded([1] * 500)
+    samples.inputs[:], samples.targets[:, 0] = 0, 0
+    samples.inputs[0, 0] = 1
+    loss = validation(samples, Surprised(), num_samples=500, micro_batch_size=1)
+    assert loss * 500 - 2**24 == pytest.approx(499 * np.log(2), rel=1e-6)
+
+
 def test_bfloat16_products_leave_the_loss_in_float32():
     samples = Padded([12, 3])
     trained = model().float()

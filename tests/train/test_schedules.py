@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clew.train import Constant, Cosine, TrainingConfig, Wsd
@@ -56,8 +56,16 @@ def test_warmup_and_decay_must_fit_into_the_run():
 def test_the_budget_is_steps_or_tokens_or_twenty_tokens_a_parameter():
     sizes = {"seq_len": 10, "num_parameters": 1000}
     assert TrainingConfig(steps=7).total_steps(**sizes) == 7
-    assert TrainingConfig(tokens=101, batch_size=2).total_steps(**sizes) == 6
+    assert TrainingConfig(tokens=101, batch_size=2).total_steps(**sizes) == 5
     assert TrainingConfig(batch_size=4).total_steps(**sizes) == 500
+
+
+@given(tokens=st.integers(1, 10**9), batch_size=st.integers(1, 512), seq_len=st.integers(1, 4096))
+def test_a_run_never_goes_over_its_token_budget_and_leaves_less_than_a_step(tokens, batch_size, seq_len):
+    one_step = batch_size * seq_len
+    assume(one_step <= tokens)
+    steps = TrainingConfig(tokens=tokens, batch_size=batch_size).total_steps(seq_len=seq_len, num_parameters=1)
+    assert tokens - one_step < steps * one_step <= tokens
 
 
 def test_validation_comes_at_its_turns_and_at_the_end():

@@ -99,7 +99,11 @@ class CheckpointStore:
         staging = self.folder / f".saving-{step:08d}-{self._attempt}-{os.getpid()}"
         self._clean()
         staging.mkdir()
-        write(staging)
+        try:
+            write(staging)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)  # on a full disk others need the space
+            raise
         names = sorted(item.relative_to(staging).as_posix() for item in staging.rglob("*") if item.is_file())
         files: dict[str, dict[str, int | str]] = {
             name: {"sha256": file_digest(staging / name), "bytes": (staging / name).stat().st_size} for name in names

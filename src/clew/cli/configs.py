@@ -14,9 +14,11 @@ from clew.cli.finding import workspace_of
 from clew.cli.schemas import schema_of
 from clew.config import explain, template, to_yaml
 from clew.errors import ConfigError, UserError, did_you_mean
+from clew.followers import followers_of
 from clew.jobs import LoadedJob, load_job, resolve_job
 from clew.jobs.loading import registries
 from clew.plans import Pipeline
+from clew.plans.head import HEAD_KEYS, STAGE_KEYS, load_head, load_stage_head
 from clew.plans.references import resolve_references, sample_value
 from clew.sources import resolved
 
@@ -35,7 +37,7 @@ def configure(parser: Parser, verb: str) -> None:
         parser.add_argument(
             "what",
             metavar="JOB|FILE",
-            help="new: a job (see clew jobs); show: a config file; schema: a job, a config file, or 'pipeline'",
+            help="new: a job (see clew jobs); show: a config file; schema: a job, a config file, pipeline or result",
         )
         parser.add_argument("-o", "--output", metavar="FILE", help="new, schema: write there instead of printing")
         parser.add_argument(
@@ -141,6 +143,10 @@ def _check(work: api.Work, arguments: Namespace) -> int:
         for name, stage in work.stages.items():
             after = f"  after {', '.join(stage.needs)}" if stage.needs else ""
             print(f"  {name}: {describe_job(loaded[name])}{after}")
+    for name, job in loaded.items():
+        for tracker, follower in followers_of(job.config).items():
+            if missing := follower.missing():
+                print(f"note: {f'{name}: ' if name else ''}{tracker}: {missing}; a run goes on without it")
     if arguments.show_labels is not None:
         from clew.cli.labels import show_labels
 
@@ -169,6 +175,8 @@ def _explain(work: api.Work, key: str) -> str:
     if isinstance(work, LoadedJob):
         return explain(work.loaded, key)
     head, _, rest = key.partition(".")
+    if head in HEAD_KEYS:
+        return explain(load_head(work.tree), key)
     # A stage's name may hold dots itself.
     name = max((stage for stage in work.stages if f"{rest}.".startswith(f"{stage}.")), key=len, default="")
     inner = rest[len(name) + 1 :]
@@ -176,4 +184,6 @@ def _explain(work: api.Work, key: str) -> str:
         name = rest.partition(".")[0]
         hint = did_you_mean(name, work.stages) if head == "stages" and name else "such as stages.NAME.seed"
         raise ConfigError(f"there is no key {key!r}", where=f"pipeline {work.name}", hint=hint)
+    if inner.partition(".")[0] in STAGE_KEYS:
+        return explain(load_stage_head(work.tree, work.said(name)), inner)
     return explain(load_job(resolve_references(work.stages[name].tree, sample_value)).loaded, inner)

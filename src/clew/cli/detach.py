@@ -6,6 +6,7 @@ of this module, ``python -m clew.cli.detach WORKSPACE PIPELINE``, whose words go
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -15,8 +16,13 @@ from clew import api
 from clew.cli.attendant import TerminalAttendant
 from clew.cli.interrupt import Interrupt
 from clew.cli.outcome import conclude_plan
-from clew.cli.progress import Lines, ProgressWatcher
+from clew.cli.progress import Lines, ProgressWatcher, Quiet
 from clew.errors import ClewError, RunFailed
+from clew.logs.logger import Logger
+from clew.logs.piping import log_pipe, wait_for_end
+from clew.logs.settings import LogSettings
+from clew.logs.setup import configure_terminal, present
+from clew.logs.streams import outlast_readers
 from clew.plans import Plan
 from clew.runs import Run, Workspace
 from clew.runs.result import log_tail
@@ -41,17 +47,20 @@ def detach_plan(plan: Plan, workspace: Workspace) -> int:
         RunFailed: If that process ends before.
     """
     before = plan.states.read().attempt
-    with log_path(plan).open("ab") as log:
+    environment = {**os.environ, **present().environment(), "PYTHONUNBUFFERED": "1"}
+    with log_pipe(log_path(plan), environment) as pipe:
         process = subprocess.Popen(
             [sys.executable, "-m", "clew.cli.detach", str(workspace.root), plan.id],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=pipe.into,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=environment,
         )
     deadline = time.monotonic() + _CLAIM_SECONDS
     while plan.states.read().attempt == before:
         if process.poll() is not None or time.monotonic() > deadline:
+            wait_for_end(log_path(plan))
             raise RunFailed("the pipeline did not start", where=plan.id, hint=" | ".join(log_tail(log_path(plan), 3)))
         time.sleep(_POLL_SECONDS)
     print(f"{plan.id}: started (its words go to {log_path(plan)})")
@@ -66,14 +75,16 @@ def log_path(plan: Plan) -> Path:
 
 def orchestrate(workspace: Workspace, name: str) -> int:
     """Carry out the pipeline that was prepared under a name."""
+    outlast_readers()
+    configure_terminal(LogSettings.choose())
     plan = Plan(workspace.plans / name)
-    watcher = ProgressWatcher(Lines(), Interrupt())
+    watcher = ProgressWatcher(Quiet() if present().level == "quiet" else Lines(), Interrupt())
     attendant = TerminalAttendant(watcher)
     try:
         result = api.attend_plan(plan, workspace=workspace, watcher=watcher, attendant=attendant)
         return conclude_plan(plan, workspace, result)
     except ClewError as error:
-        print(f"clew: {error}", file=sys.stderr)
+        Logger("clew.cli").error(error)
         return error.exit_code
 
 

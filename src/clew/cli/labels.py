@@ -49,5 +49,5 @@ def _show(config: SftConfig, count: int, workspace: Workspace) -> None:
     tokenizer = load_tokenizer(resolve(config.model, workspace.runs))
     examples = config.task.examples("train")[:count]
     print(f"{OPEN}trained{CLOSE}, the rest is read only; ⏎ is a line break")
-    for one in label(examples, tokenizer, config.chat):
+    for one in label(examples, tokenizer, config.chat, config.task):
         print(f"\n{show(one, tokenizer, config.training.max_length)}")

@@ -27,6 +27,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "report": ("clew.cli.reporting", "write a report of a run or a pipeline"),
         "query": ("clew.cli.query", "ask the store of all runs in SQL"),
         "export": ("clew.cli.export", "write a run's numbers and texts as CSV, JSON or Parquet"),
+        "track": ("clew.cli.track", "hand a run on to TensorBoard, W&B or MLflow"),
         "store": ("clew.cli.store", "bring the store up to date, or make it again from the runs"),
     },
     "Steer": {
@@ -35,10 +36,16 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("clew.cli.run", "go on where it was left"),
         "answer": ("clew.cli.answer", "say what is to become of a stage that has failed and waits"),
     },
+    "Share": {
+        "push": ("clew.cli.share", "send a run to the Hub or another place"),
+        "pull": ("clew.cli.share", "fetch a run, or a model, from there"),
+    },
 }
 
 GLOBAL_OPTIONS = """\
   --workspace DIR  the folder of runs (default: $CLEW_WORKSPACE, or the current folder)
+  --quiet, -q      only the result, warnings and errors; --verbose, -v tells more
+  --log-format F   text or json, for what goes to stderr and into the logs of runs
   --debug          show the traceback of an error
   --version        show the version
   --help           show this, or the help of a verb"""
@@ -72,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         return ended.code if isinstance(ended.code, int) else 1
     except Exception as error:
         if debug:
+            from clew.logs.setup import redact_last_words
+
+            redact_last_words()
             raise
         return _report(error)
     return code
@@ -87,6 +97,7 @@ def _dispatch(words: list[str]) -> int:
     if not verb or "--help" in options:
         print(_help_screen())
         return 0
+    _talk(options.get("--level"), options.get("--log-format"))
     table = {name: entry for group in VERBS.values() for name, entry in group.items()}
     if verb not in table:
         from clew.errors import UserError, did_you_mean
@@ -97,7 +108,28 @@ def _dispatch(words: list[str]) -> int:
     from clew.cli.parser import parse
 
     module, summary = table[verb]
-    return int(import_module(module).main(parse(verb, summary, import_module(module).configure, rest, options)))
+    arguments = parse(verb, summary, import_module(module).configure, rest, options)
+    _talk(arguments.level, arguments.log_format)
+    return int(import_module(module).main(arguments))
+
+
+def _talk(level: str | None, form: str | None) -> None:
+    """Set up how this process talks, as far as it is known yet."""
+    from clew.logs.settings import LogSettings
+    from clew.logs.setup import configure_terminal
+
+    configure_terminal(LogSettings.choose(level, form))
+
+
+_FLAGS = {
+    "-h": ("--help", ""),
+    "-q": ("--level", "quiet"),
+    "--quiet": ("--level", "quiet"),
+    "-v": ("--level", "verbose"),
+    "--verbose": ("--level", "verbose"),
+    **{name: (name, "") for name in ("--debug", "--version", "--help")},
+}
+_VALUED = {"--workspace": "--workspace needs a folder", "--log-format": "--log-format needs text or json"}
 
 
 def _split(words: list[str]) -> tuple[dict[str, str], str, list[str]]:
@@ -106,17 +138,22 @@ def _split(words: list[str]) -> tuple[dict[str, str], str, list[str]]:
     rest = list(words)
     while rest and rest[0].startswith("-"):
         name, equals, value = rest.pop(0).partition("=")
-        name = "--help" if name == "-h" else name
-        if name == "--workspace" and (equals or rest):
+        if name in _FLAGS and not equals:
+            key, value = _FLAGS[name]
+            options[key] = value
+        elif name in _VALUED and (equals or rest):
             options[name] = value if equals else rest.pop(0)
-        elif name in ("--debug", "--version", "--help") and not equals:
-            options[name] = ""
         else:
-            from clew.errors import UserError
-
-            what = "--workspace needs a folder" if name == "--workspace" else f"there is no option {name!r}"
-            raise UserError(what, hint="clew --help shows what there is")
+            raise _no_option(_VALUED.get(name, f"there is no option {name!r}"))
+    if options.get("--log-format", "text") not in ("text", "json"):
+        raise _no_option(_VALUED["--log-format"])
     return options, (rest or [""])[0], rest[1:]
+
+
+def _no_option(what: str) -> Exception:
+    from clew.errors import UserError
+
+    return UserError(what, hint="clew --help shows what there is")
 
 
 def _help_screen() -> str:
@@ -127,14 +164,25 @@ def _help_screen() -> str:
 
 
 def _report(error: Exception) -> int:
-    """Print an error for the person who sits there, and return the exit code."""
-    from clew.errors import ClewError
+    """Tell an error to the person who sits there, and return the exit code."""
+    from clew.errors import ClewError, UserError, missing_library
+    from clew.logs.logger import Logger
+    from clew.logs.settings import LogSettings
+    from clew.logs.setup import configure_terminal, is_configured
+    from clew.runs.disk import is_full
 
+    if not is_configured():
+        configure_terminal(LogSettings())  # what went wrong may be how it was to be set up
+    log = Logger("clew.cli")
+    error = missing_library(error) or error if not isinstance(error, ClewError) else error
+    if not isinstance(error, ClewError) and is_full(error):
+        hint = "make space and try again; what was saved is safe"
+        error = UserError("the disk is full", where=str(getattr(error, "filename", None) or ""), hint=hint)
     if isinstance(error, ClewError):
-        print(f"clew: {error}", file=sys.stderr)
+        log.error(error)
         return error.exit_code
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    print(f"clew: internal error: {text} (run again with --debug for the traceback)", file=sys.stderr)
+    log.error(f"internal error: {text} (run again with --debug for the traceback)")
     return 1
 
 

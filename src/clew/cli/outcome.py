@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 from clew.api import cause
@@ -10,6 +9,7 @@ from clew.cli.reporting import report_plan
 from clew.cli.text import clock, figures, one_line, print_table
 from clew.config.layers import word_of
 from clew.errors import ClewError
+from clew.logs.logger import Logger
 from clew.plans import Plan
 from clew.runs import JobResult, Run, State, Workspace
 
@@ -31,7 +31,7 @@ def conclude_plan(plan: Plan, workspace: Workspace, result: JobResult) -> int:
         print(f"report: {report_plan(plan, runs).html}")
     except (ClewError, OSError) as error:
         # The runs are what counts: their end must be told, and with their exit code.
-        print(f"clew: no report was written: {one_line(str(error))}", file=sys.stderr)
+        Logger("clew.cli").warning(f"no report was written: {one_line(str(error))}", pipeline=plan.id)
     return exit_code(result)
 
 
@@ -65,5 +65,6 @@ def exit_code(result: JobResult) -> int:
     if result.status == State.COMPLETED:
         return 0
     why = f": {one_line(cause(result.failure))}" if result.failure else ""
-    print(f"clew: {result.run} {result.status}{why}; go on with: clew resume {result.run}", file=sys.stderr)
+    text = f"{result.run} {result.status}{why}; go on with: clew resume {result.run}"
+    Logger("clew.cli").error(text, run=result.run, status=result.status)
     return 1

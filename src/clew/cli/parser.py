@@ -51,8 +51,25 @@ def parse(
     general.add_argument(
         "--workspace", metavar="DIR", help="the folder of runs (default: $CLEW_WORKSPACE, or the current folder)"
     )
+    level = general.add_mutually_exclusive_group()
+    level.add_argument(
+        "-q", "--quiet", dest="level", action="store_const", const="quiet", help="only results, warnings and errors"
+    )
+    level.add_argument(
+        "-v", "--verbose", dest="level", action="store_const", const="verbose", help="tell more (default: $CLEW_LOG)"
+    )
+    general.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        help="of what goes to stderr and into the logs of runs (default: $CLEW_LOG_FORMAT, or text)",
+    )
     general.add_argument("--debug", action="store_true", help="show the traceback of an error")
     general.add_argument("--version", action="version", version=f"clew {__version__}")
-    before: dict[str, Any] = {"workspace": options.get("--workspace"), "verb": verb}
+    before: dict[str, Any] = {
+        "workspace": options.get("--workspace"),
+        "level": options.get("--level"),
+        "log_format": options.get("--log-format"),
+        "verb": verb,
+    }
     parser.set_defaults(**before)
     return parser.take(words)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from clew.cli.interrupt import Interrupt
 from clew.cli.text import clock, headline, is_terminal
+from clew.logs.setup import present
 from clew.runs import Event, JournalTail, Run, State
 
 _COUNTED = ("metric", "checkpoint")
@@ -169,6 +170,35 @@ class Lines:
             self.note(f"{tracked.label}: goes on from {progress.unit} {progress.start}")
 
 
+class Quiet:
+    """Shows nothing, but to somebody who is asked."""
+
+    def __init__(self) -> None:
+        self._asks = False
+        self._last = ""
+
+    def begin(self, tracked: Tracked) -> None:
+        """Show nothing."""
+        self._asks = False
+
+    def update(self, tracked: Tracked) -> None:
+        """Show nothing."""
+
+    def end(self, tracked: Tracked, state: State) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Keep it to oneself, unless somebody is asked."""
+        self._last = text
+        if self._asks:
+            print(text, flush=True)
+
+    def hold(self) -> None:
+        """Show what the question is about: what was said last."""
+        self._asks = True
+        print(self._last, flush=True)
+
+
 class ProgressWatcher:
     """A watcher that reads the journals of the active runs and has them shown.
 
@@ -231,9 +261,11 @@ class ProgressWatcher:
 
 @contextmanager
 def watching() -> Iterator[ProgressWatcher]:
-    """Give the watcher that fits stdout, for as long as runs are waited for."""
+    """Give the watcher that fits stdout, for as long as runs are waited for; who wants quiet gets none to see."""
     with Interrupt() as interrupt:
-        if is_terminal():
+        if present().level == "quiet":
+            yield ProgressWatcher(Quiet(), interrupt)
+        elif is_terminal():
             from clew.cli.bars import Bars
 
             with Bars() as bars:

@@ -14,6 +14,7 @@ from clew.cli.finding import workspace_of
 from clew.cli.store import add_store_option
 from clew.cli.text import one_line, print_table
 from clew.errors import UserError
+from clew.logs.logger import Logger
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -57,7 +58,7 @@ def _write_table(rows: Rows) -> None:
     shown = [[_cell(value) for value in row] for row in islice(found, _TABLE_ROWS)]
     print_table(rows.columns, shown)
     if next(found, None) is not None:
-        print(f"clew: only the first {_TABLE_ROWS} rows are shown; --format csv gives all", file=sys.stderr)
+        Logger("clew.cli").warning(f"only the first {_TABLE_ROWS} rows are shown; --format csv gives all")
 
 
 def _cell(value: Any) -> str:

@@ -18,7 +18,7 @@ from clew.errors import UserError
 from clew.jobs import LoadedJob
 from clew.notify import Notifier, open_notifier, workspace_notify
 from clew.plans import CHOICES, Pipeline, Plan, start_from
-from clew.runs import ACTIVE, IllegalMove, JobResult, Run, State, Workspace
+from clew.runs import ACTIVE, RESUMABLE, IllegalMove, JobResult, Run, State, Workspace
 from clew.sources import resolved
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def main(arguments: Namespace) -> int:
     if isinstance(work, LoadedJob):
         if arguments.from_stage:
             raise _no_stages(arguments.file)
-        notifier = _notifier(workspace)
-        return _attend(api.create(work, workspace=workspace), arguments.detach, notifier)
+        return _submit(work, workspace, arguments.detach)
+    plan = api.prepare(work, workspace=workspace)
+    if plan.state in ACTIVE:
+        return _resume_plan(plan, workspace, arguments.detach, arguments.from_stage)
     if arguments.from_stage:
-        start_from(api.prepare(work, workspace=workspace), work, workspace, arguments.from_stage)
+        start_from(plan, work, workspace, arguments.from_stage)
     if arguments.detach:
-        plan = api.prepare(work, workspace=workspace)
         plan.write(work)
         return detach_plan(plan, workspace)
     with watching() as watcher:
@@ -80,6 +81,36 @@ def _notifier(workspace: Workspace) -> Notifier:
     return open_notifier(workspace_notify(workspace.environment), root=workspace.root)
 
 
+def _submit(work: LoadedJob, workspace: Workspace, detach: bool) -> int:
+    """Start a run; one that is there already is gone on with, and of one that is done the result is shown."""
+    notifier = _notifier(workspace)  # a mistake in it shows before there is a run
+    run = api.submit(work, workspace=workspace)
+    state = run.state
+    if state is State.COMPLETED:
+        print(f"{run.id} has completed already, with the same config and code; this is its result")
+        return conclude(run, api.result_of(run, state))
+    if state is State.UNKNOWN:
+        raise api.elsewhere(run.id)
+    if state in RESUMABLE:
+        print(f"{run.id} exists already, with the same config and code, and is {state}; going on with it")
+    if state in ACTIVE:
+        _say_it_runs(run, detach)
+    if detach:
+        return _detach_once(run)
+    with notifier, watching() as watcher:
+        result = api.join(run, watcher)
+        _tell(notifier, result)
+    return conclude(run, result)
+
+
+def _detach_once(run: Run) -> int:
+    try:
+        return 0 if run.state in ACTIVE else detach_run(run)
+    except IllegalMove:
+        print(f"{run.id}: another process has just started it")
+        return 0
+
+
 def _attend(run: Run, detach: bool, notifier: Notifier) -> int:
     try:
         if detach:
@@ -88,8 +119,7 @@ def _attend(run: Run, detach: bool, notifier: Notifier) -> int:
             result = api.attend(run, watcher)
             _tell(notifier, result)
     except IllegalMove as error:
-        hint = f"clew show {run.id} shows how it is now"
-        raise UserError("another process has just started this run", where=run.id, hint=hint) from error
+        raise api.started_elsewhere(run.id) from error
     return conclude(run, result)
 
 
@@ -102,17 +132,22 @@ def _tell(notifier: Notifier, result: JobResult) -> None:
 
 
 def _resume_run(run: Run, workspace: Workspace, detach: bool) -> int:
+    run.states.read()  # says what is damaged
     state = run.state
     if state is State.COMPLETED:
         print(f"{run.id} has completed already; clew show {run.id} shows what came of it")
         return 0
     if state is State.UNKNOWN:
-        raise _elsewhere(run.id)
+        raise api.elsewhere(run.id)
     if state in ACTIVE:
-        print(f"{run.id} is running already, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
+        _say_it_runs(run, detach)
         if detach:
             return 0
     return _attend(run, detach, _notifier(workspace))
+
+
+def _say_it_runs(run: Run, detach: bool) -> None:
+    print(f"{run.id} is running already, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
 
 
 def _resume_plan(plan: Plan, workspace: Workspace, detach: bool, from_stage: str = "") -> int:
@@ -126,7 +161,7 @@ def _resume_plan(plan: Plan, workspace: Workspace, detach: bool, from_stage: str
         print(f"{plan.id} has completed already; clew show {plan.id} shows what came of it")
         return 0
     if state is State.UNKNOWN:
-        raise _elsewhere(plan.id)
+        raise api.elsewhere(plan.id)
     if state in ACTIVE:
         print(f"{plan.id} is running already{'' if detach else '; following it'}")
         for question in plan.questions().values():
@@ -145,14 +180,6 @@ def _no_stages(name: str) -> UserError:
     return UserError("a single job has no stages", where=name, hint="--from-stage is for pipelines")
 
 
-def _elsewhere(name: str) -> UserError:
-    return UserError(
-        "it was started on another machine, and nothing answers from there",
-        where=name,
-        hint="resume it on that machine, or wait until it can be known whether it is alive",
-    )
-
-
 def _show_plan(work: LoadedJob | Pipeline, workspace: Workspace) -> int:
     """Print what would run; make nothing."""
     api.check_name(work, workspace=workspace)
@@ -162,5 +189,7 @@ def _show_plan(work: LoadedJob | Pipeline, workspace: Workspace) -> int:
     if isinstance(work, Pipeline):
         print(f"# {describe_pipeline(work)}")
     print(to_yaml(resolved(work)), end="")
-    print("dry run: everything checked, nothing started", file=sys.stderr)
+    name = work.config.name if isinstance(work, LoadedJob) else ""
+    there = f"; the run {name} is there already" if name and (workspace.runs / name).exists() else ""
+    print(f"dry run: everything checked, nothing started{there}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""``clew config schema``: the JSON schema of a job's config or of a pipeline, for editors."""
+"""``clew config schema``: the JSON schema of a job's config or of a pipeline, for editors, and of ``result.json``."""
 
 from __future__ import annotations
 
@@ -6,49 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clew.config import Registry, SchemaWriter, Tree, json_schema, leaves, load_tree
-from clew.config.json_schema import DIALECT, Schema, either
+from clew.config import Registry, SchemaWriter, Tree, leaves, load_tree
+from clew.config.json_schema import DIALECT, Schema, either, when
 from clew.config.schema import is_config
 from clew.errors import ClewError, UserError, did_you_mean
 from clew.jobs import Job, job_registry, resolve_job
 from clew.jobs.loading import registries
 from clew.plans import is_pipeline
-from clew.plans.pipeline import KEYS
+from clew.plans.head import SWEEP_KEYS, PipelineHead, StageHead
+from clew.runs import result_schema
 
 _FILES = {"description": "A file below this one, or several.", **either({"type": "string"}, {"type": "array"})}
-_AFTER = either({"type": "string"}, {"type": "array", "items": {"type": "string"}})
-_COUNT = {"type": "integer", "minimum": 1}
-_SWEEP: Schema = {
-    "description": "Run the job once for each choice of values.",
-    "type": "object",
-    "properties": {
-        "grid": {"description": "key: [values]; every combination is run.", "type": "object"},
-        "list": {"description": "Mappings of keys to values; each is run.", "type": "array", "minItems": 1},
-        "max_parallel": {"description": "How many run at the same time.", "default": 1, **_COUNT},
-    },
-    "oneOf": [{"required": ["grid"]}, {"required": ["list"]}],
-    "additionalProperties": False,
-}
-_PIPELINE: dict[str, Schema] = {
-    "pipeline": {"description": "The pipeline's name.", "type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$"},
-    "max_parallel": {"description": "How many stages may run at the same time.", "default": 1, **_COUNT},
-    "extends": _FILES,
-}
-
-
-_STAGE: dict[str, Schema] = {
-    "after": {"description": "Stages that must be over before.", **_AFTER},
-    "when": {"description": "Run the stage only where this holds, such as ${eval.metrics.exact} < 0.9."},
-    # What a pipeline says about all its stages, a stage may say for itself.
-    **{key: {} for key in KEYS if key not in (*_PIPELINE, "stages", "notify")},
+_FORMS: dict[str, Schema] = {
+    "grid": {"description": "key: [values]; every combination is run.", "type": "object"},
+    "list": {"description": "Mappings of keys to values; each is run.", "type": "array", "minItems": 1},
 }
 
 
 def schema_of(what: str) -> Schema:
-    """The schema of a job's config, of a pipeline, or of what a file holds.
+    """The schema of a job's config, of a pipeline, of what a file holds, or of what a run has come to.
 
     Args:
-        what: A job, the word ``pipeline``, or a config file: then the classes that it names are described as well.
+        what: A job, the word ``pipeline`` or ``result``, or a config file: then the classes that it names are described
+            as well.
 
     Raises:
         ClewError: If it is none of these.
@@ -60,35 +40,53 @@ def schema_of(what: str) -> Schema:
         return pipeline_schema(tree, plugins) if is_pipeline(tree) else _schema_of_file(tree, path, plugins)
     if what == "pipeline":
         return pipeline_schema()
+    if what == "result":
+        return result_schema()
     if ":" not in what and what not in job_registry().names():
-        known = [*job_registry().names(), "pipeline"]
+        known = [*job_registry().names(), "pipeline", "result"]
         raise UserError(f"{what!r} is neither a job nor a config file", hint=did_you_mean(what, known))
     return job_schema(what, resolve_job(what), {})
 
 
 def job_schema(reference: str, job: Job[Any], plugins: dict[str, dict[str, type]]) -> Schema:
     """The schema of a job's config, ``job:`` being what stands in the file."""
-    head = {**_head(reference, job), "sweep": _SWEEP}
-    return json_schema(job.config, head=head, registries=registries(), plugins=plugins)
+    writer = SchemaWriter(registries(), plugins)
+    made = writer.root(job.config, {**_head(reference, job), "sweep": _sweep(writer)})
+    return {"$schema": DIALECT, "title": job.config.__name__, **made, "$defs": writer.definitions}
+
+
+def _sweep(writer: SchemaWriter) -> Schema:
+    around = {key: schema for key, schema in writer.keys(PipelineHead).items() if key in SWEEP_KEYS}
+    return {
+        "description": "Run the job once for each choice of values.",
+        "type": "object",
+        "properties": {**_FORMS, **around},
+        "oneOf": [{"required": [form]} for form in _FORMS],
+        "additionalProperties": False,
+    }
 
 
 def pipeline_schema(tree: Tree | None = None, plugins: dict[str, dict[str, type]] | None = None) -> Schema:
-    """The schema of a pipeline: its stages are configs of the registered jobs, and of those that ``tree`` names."""
+    """The schema of a pipeline: its stages are configs of the registered jobs, and of those that ``tree`` names.
+
+    A stage may leave its ``job`` to a file that it extends; what else it says is then known to ``clew check`` alone.
+    """
     writer = SchemaWriter(registries(), plugins or {}, references=True)
+    heads = writer.literal()
     jobs = dict(_jobs(tree))
     for name, job in jobs.items():
-        writer.definitions[f"stage {name}"] = writer.root(job.config, {**_STAGE, **_head(name, job)})
+        head = {**heads.keys(StageHead), **_head(name, job)}
+        writer.definitions[f"stage {name}"] = writer.root(job.config, head)
     word = {"description": "Which job.", **either({"enum": list(jobs)}, {"type": "string", "pattern": ":"})}
-    chosen: list[Schema] = [
-        {"if": {"properties": {"job": {"const": name}}}, "then": {"$ref": f"#/$defs/stage {name}"}} for name in jobs
-    ]
-    stage = {"type": "object", "required": ["job"], "properties": {"job": word}, "allOf": chosen}
+    known = {"properties": {"job": word, "extends": _FILES, **heads.keys(StageHead)}}
+    chosen = [when({"job": {"const": name}}, {"$ref": f"#/$defs/stage {name}"}) for name in jobs]
+    stage = {"type": "object", "anyOf": [{"required": ["job"]}, {"required": ["extends"]}], **known, "allOf": chosen}
     stages = {"type": "object", "minProperties": 1, "additionalProperties": stage}
     return {
         "$schema": DIALECT,
         "title": "Pipeline",
         "type": "object",
-        "properties": {**{key: _PIPELINE.get(key, {}) for key in KEYS}, "stages": stages},
+        "properties": {"extends": _FILES, **heads.keys(PipelineHead), "stages": stages},
         "required": ["stages"],
         "additionalProperties": False,
         "$defs": writer.definitions,

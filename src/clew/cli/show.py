@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from clew.checkpoints import CheckpointStore
 from clew.cli.finding import find, workspace_of
 from clew.cli.latest import latest
-from clew.cli.text import age, clock, figures, size
+from clew.cli.text import age, clock, number, size
 from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunState, State, Workspace
+from clew.runs.following import read_records, trouble_of
+from clew.runs.pushed import read_remote
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -51,6 +53,10 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "config", f"{run.config_path} (hash {info.config_hash[:12]}, code {info.code_hash[:12]})"
     yield from _progress(run, result)
     yield from _outputs(run, result)
+    yield from _trackers(run)
+    yield from _pushes(run, result)
+    if result is not None:
+        yield from _circumstances(result)
     if result is not None and result.failure is not None and result.attempts == stored.attempt and state in RESUMABLE:
         yield "reason", f"{result.failure.kind}: {result.failure.reason}"
         for line in result.failure.log_tail[-_LOG_LINES:]:
@@ -74,9 +80,52 @@ def _progress(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
     if now.steps:
         yield now.unit, now.steps
     if now.metrics:
-        yield "metrics", figures(now.metrics) + (f" ({now.unit} {now.metrics_step})" if now.metrics_step else "")
+        intervals = result.intervals if result is not None and now.metrics_step is None else {}
+        shown = ", ".join(_metric(name, value, intervals.get(name)) for name, value in now.metrics.items())
+        yield "metrics", shown + (f" ({now.unit} {now.metrics_step})" if now.metrics_step else "")
     if result is not None and result.seconds:
         yield "time", f"{clock(result.seconds)} in {result.attempts} attempt{'s' if result.attempts > 1 else ''}"
+
+
+def _metric(name: str, value: float, interval: Mapping[str, Any] | None) -> str:
+    """A figure, with its 95 % interval where it has one."""
+    text = f"{name} {number(value)}"
+    return f"{text} ({number(interval['low'])} to {number(interval['high'])})" if interval else text
+
+
+def _circumstances(result: JobResult) -> Iterator[tuple[str, str]]:
+    """What is known of some runs only."""
+    data = result.environment.get("data") or {}
+    label = "data"
+    for key, digest in data.items():
+        yield label, f"{key} {digest[:12]}"
+        label = ""
+    if result.instance is not None:
+        yield "machine", result.instance + (", which was taken away" if result.preempted else "")
+    elif result.preempted:
+        yield "machine", "was taken away"
+    if result.energy is not None:
+        kind = "estimated by" if result.energy.estimated else "metered by"
+        yield "energy", f"{result.energy.joules:,.0f} J, {kind} {result.energy.meter}"
+
+
+def _trackers(run: Run) -> Iterator[tuple[str, str]]:
+    label = "tracked by"
+    for record in read_records(run.path, "tracker"):
+        trouble = trouble_of(run.path, record)
+        yield label, " ".join(filter(None, (f"{record.name}:", record.place, trouble and f"({trouble})")))
+        label = ""
+
+
+def _pushes(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
+    """Where the run is besides, and why what its config asks for has not been done."""
+    label = "pushed to"
+    remote = read_remote(run.path) or (result.remote if result is not None else None)
+    if remote is not None:
+        yield label, remote.url + (f" at {remote.revision}" if remote.revision else "")
+        label = ""
+    for trouble in filter(None, (trouble_of(run.path, record) for record in read_records(run.path, "push"))):
+        yield label, f"({trouble})"
 
 
 def _outputs(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """One configuration story: layers, a typed tree, and where every value came from."""
 
 from clew.config.describe import Described, describe
-from clew.config.dump import config_hash, content_digest, dump, input_digests
+from clew.config.dump import config_hash, content_digest, dump, input_digests, unhashed_keys
 from clew.config.explain import explain
 from clew.config.hydrate import hydrate
 from clew.config.json_schema import SchemaWriter, json_schema
@@ -11,7 +11,7 @@ from clew.config.merge import merge
 from clew.config.origins import Origins, Resolved, diff
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
-from clew.config.schema import NOT_HASHED, InputPath, PathOrName, Plugin, config
+from clew.config.schema import NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
 from clew.config.sweep import swept
 from clew.config.template import template
 from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
@@ -37,6 +37,7 @@ __all__ = [
     "dump",
     "environment_layer",
     "explain",
+    "fields_of",
     "from_layer",
     "hydrate",
     "input_digests",
@@ -54,4 +55,5 @@ __all__ = [
     "swept",
     "template",
     "to_yaml",
+    "unhashed_keys",
 ]

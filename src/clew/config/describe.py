@@ -49,7 +49,7 @@ class Described:
 
 def describe(cls: type) -> list[Described]:
     """All keys of a config class in the order of the schema; of a union, the keys of each of its classes."""
-    return list(_walk(cls, "", ()))
+    return list(_walk(cls, "", (), True))
 
 
 @cache
@@ -58,32 +58,33 @@ def known_keys(cls: type) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found.key for found in describe(cls)))
 
 
-def _walk(cls: type, prefix: str, above: tuple[type, ...]) -> Iterator[Described]:
+def _walk(cls: type, prefix: str, above: tuple[type, ...], hashed: bool) -> Iterator[Described]:
     for spec in fields_of(cls).values():
         key = join(prefix, spec.name)
-        yield _described(spec, key)
-        yield from _inside(spec.shape, key, (*above, cls))
+        counts = hashed and spec.hashed  # what lies in a section that is not hashed is not, either
+        yield _described(spec, key, counts)
+        yield from _inside(spec.shape, key, (*above, cls), counts)
 
 
-def _inside(shape: Shape, key: str, above: tuple[type, ...]) -> Iterator[Described]:
+def _inside(shape: Shape, key: str, above: tuple[type, ...], hashed: bool) -> Iterator[Described]:
     if isinstance(shape, OptionalShape):
-        yield from _inside(shape.inner, key, above)
+        yield from _inside(shape.inner, key, above, hashed)
     elif isinstance(shape, ListShape | MappingShape):
-        yield from _inside(shape.item, join(key, "*"), above)
+        yield from _inside(shape.item, join(key, "*"), above, hashed)
     elif isinstance(shape, SectionShape):
         seen: set[str] = set()
         # A class that contains itself is described once.
         for cls in (cls for cls in shape.classes if cls not in above):
-            for found in _walk(cls, key, above):
+            for found in _walk(cls, key, above, hashed):
                 if found.key not in seen:
                     seen.add(found.key)
                     yield found
     elif isinstance(shape, PluginShape):
         doc = f"Which {shape.kind}: a registered name, module:Class or file.py:Class."
-        yield Described(join(key, "type"), "str", "", True, None, doc, True, False)
+        yield Described(join(key, "type"), "str", "", True, None, doc, hashed, False)
 
 
-def _described(spec: FieldSpec, key: str) -> Described:
+def _described(spec: FieldSpec, key: str, hashed: bool) -> Described:
     leaf = isinstance(spec.shape, LeafShape)
     text = type_text(spec.shape.annotation) if isinstance(spec.shape, LeafShape) else None
     return Described(
@@ -93,7 +94,7 @@ def _described(spec: FieldSpec, key: str) -> Described:
         required=spec.required,
         default=plain_value(spec.default()) if leaf and not spec.required else None,
         doc=spec.doc,
-        hashed=spec.hashed,
+        hashed=hashed,
         section=not leaf,
     )
 

@@ -144,6 +144,17 @@ def _leaf_digests(spec: FieldSpec, value: Any, digest: Digest) -> list[str]:
     return found
 
 
+def unhashed_keys(config: Any) -> Iterator[str]:
+    """Dotted keys of the fields that stay out of the hash; what lies below them stays out too."""
+    if is_config(type(config)):
+        for spec in _fields(config):
+            inner = unhashed_keys(getattr(config, spec.name)) if spec.hashed else iter([""])
+            yield from (join(spec.name, key) for key in inner)
+    elif isinstance(config, Mapping | list | tuple):
+        for name, item in config.items() if isinstance(config, Mapping) else enumerate(config):
+            yield from (join(str(name), key) for key in unhashed_keys(item))
+
+
 def content_digest(path: str) -> str:
     """SHA-256 in hex of a file, or of a folder's files with their names; the text itself when nothing is there."""
     place = Path(path)

@@ -7,6 +7,7 @@ rules across fields, only ``clew check`` can know.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,17 @@ class SchemaWriter:
         self.definitions: dict[str, Schema] = {}
         self._names: dict[tuple[type, bool], str] = {}
 
+    def literal(self) -> SchemaWriter:
+        """The same writer for parts in which no references may stand; it adds to the same definitions."""
+        made = copy.copy(self)
+        made.references = False
+        return made
+
+    def keys(self, cls: type) -> dict[str, Schema]:
+        """The schema of each key of a class."""
+        properties: dict[str, Schema] = self._section(cls)["properties"]
+        return properties
+
     def root(self, cls: type, head: Mapping[str, Schema], lower: Sequence[str] = ("extends", "preset")) -> Schema:
         """The schema of a whole file, or of a part that may extend a file.
 
@@ -133,14 +145,14 @@ class SchemaWriter:
         by_tag = tags(shape)
         any_of = {"anyOf": [self._define(cls) for cls in shape.classes]}
         unsaid = {"if": {"type": "object", "not": {"required": ["type"]}}, "then": any_of}
-        chosen = [_when(tag, self._define(cls)) for tag, cls in by_tag.items()]
+        chosen = [when({"type": {"const": tag}}, self._define(cls)) for tag, cls in by_tag.items()]
         return {"type": "object", "properties": {"type": {"enum": list(by_tag)}}, "allOf": [*chosen, unsaid]}
 
     def _plugin(self, shape: PluginShape) -> Schema:
         known = self.classes.get(shape.kind, {})
         doc = f"Which {shape.kind}: a registered name, module:Class or file.py:Class."
         word = {"description": doc, "anyOf": [{"enum": list(known)}, {"type": "string", "pattern": ":"}]}
-        chosen = [_when(name, self._define(cls, plugin=True)) for name, cls in known.items()]
+        chosen = [when({"type": {"const": name}}, self._define(cls, plugin=True)) for name, cls in known.items()]
         return {"type": "object", "properties": {"type": word}, **({"allOf": chosen} if chosen else {})}
 
     def _define(self, cls: type, *, plugin: bool = False) -> Schema:
@@ -167,9 +179,10 @@ def either(*options: Schema) -> Schema:
     return {"anyOf": some} if rest else first
 
 
-def _when(tag: str, then: Schema) -> Schema:
-    # Without `type: object` the condition would hold for everything that is no object.
-    return {"if": {"type": "object", "properties": {"type": {"const": tag}}, "required": ["type"]}, "then": then}
+def when(values: Mapping[str, Schema], then: Schema) -> Schema:
+    """A schema for the objects that have these values."""
+    # Without `type: object` and `required` the condition would hold for whatever says nothing.
+    return {"if": {"type": "object", "properties": dict(values), "required": list(values)}, "then": then}
 
 
 def _by_number(item: Schema) -> Schema:

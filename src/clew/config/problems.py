@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,21 @@ class Problem:
         return f"{text}; {self.hint}" if self.hint else text
 
 
+class ConfigErrors(ConfigError):
+    """Several problems, which stand on a line each.
+
+    Args:
+        what: All of them as text.
+        where: As in :class:`clew.errors.ClewError`.
+        hint: As there.
+        found: The same, one by one.
+    """
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", found: Sequence[Problem] = ()) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.found = tuple(found)
+
+
 @dataclass
 class Problems:
     """Collects problems in the order in which they are found."""
@@ -36,8 +52,26 @@ class Problems:
         """Note a problem."""
         self.found.append(Problem(what, where, hint))
 
-    def raise_if_any(self) -> None:
+    def take(self, error: ConfigError) -> None:
+        """Note what an error says; what is known already is left out."""
+        several = error.found if isinstance(error, ConfigErrors) else ()
+        told = several or (Problem(error.what, error.where, error.hint),)
+        self.found += [problem for problem in told if problem not in self.found]
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Note the ConfigError that ends the block, and go on behind it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.take(error)
+
+    def raise_if_any(self, of: str = "the config", where: str = "") -> None:
         """Tell them all.
+
+        Args:
+            of: What has them.
+            where: Its name; a single problem has a place of its own.
 
         Raises:
             ConfigError: There is a problem; several stand on a line each.
@@ -47,7 +81,7 @@ class Problems:
             raise ConfigError(only.what, where=only.where, hint=only.hint)
         if self.found:
             lines = "".join(f"\n  {problem}" for problem in self.found)
-            raise ConfigError(f"{len(self.found)} problems in the config:{lines}")
+            raise ConfigErrors(f"{len(self.found)} problems in {of}:{lines}", where=where, found=self.found)
 
 
 def show(value: Any) -> str:

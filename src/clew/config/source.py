@@ -78,6 +78,10 @@ def _compose(text: str, origin: Origin) -> yaml.Node | None:
     return node
 
 
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+"""What a mapping or a list may be; any other tag asks for an object to be made."""
+
+
 class _Reader:
     """Turns composed nodes into a tree; holds the name of the file."""
 
@@ -103,6 +107,8 @@ class _Reader:
             self.open.pop()
 
     def _node(self, node: yaml.Node, origin: Origin) -> Node:
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            raise ConfigError(f"the tag {node.tag!r} is not allowed", where=origin.where)
         if isinstance(node, yaml.MappingNode):
             return Section(self._entries(node), origin)
         if isinstance(node, yaml.SequenceNode):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from clew.engines.base import GenerationConfig
+from clew.engines.base import GenerationConfig, row_seed
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
@@ -25,7 +24,7 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
         # Generators stay on the CPU: every device then draws the same noise.
-        self._generators = [torch.Generator().manual_seed(_mix(seed, index)) for index in indices]
+        self._generators = [torch.Generator().manual_seed(row_seed(seed, index)) for index in indices]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Add noise to scores of shape ``[rows, vocabulary]``."""
@@ -33,10 +32,6 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
         rows = [torch.empty(width).exponential_(generator=generator) for generator in self._generators]
         noise = -torch.stack(rows).clamp_min(1e-30).log()
         return scores + noise.to(device=scores.device, dtype=scores.dtype)  # type: ignore[return-value]
-
-
-def _mix(seed: int, index: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8]) >> 1
 
 
 def sampling_processors(settings: GenerationConfig, seed: int, indices: Sequence[int]) -> LogitsProcessorList:

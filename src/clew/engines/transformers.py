@@ -10,10 +10,18 @@ import torch
 import transformers
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from clew.engines.base import Batch, Completion, Engine, GenerationConfig, plan_batches
+from clew.engines.base import Batch, Completion, Engine, EngineOptions, GenerationConfig, plan_batches
+from clew.engines.completions import completion_of, encode_prompts, end_tokens
 from clew.engines.sampling import sampling_processors
-from clew.errors import UserError
-from clew.tasks import Prompt, prompt_ids
+from clew.models.loading import load_model, load_tokenizer
+from clew.models.source import ModelSource
+from clew.tasks import Prompt
+
+
+def load_engine(source: ModelSource, options: EngineOptions) -> TransformersEngine:
+    """Load a model of any kind that :func:`clew.models.loading.load_model` takes."""
+    model = load_model(source, options.dtype, options.device, quantize=options.quantize)
+    return TransformersEngine(model, load_tokenizer(source), seed=options.seed)
 
 
 class TransformersEngine(Engine):
@@ -29,14 +37,14 @@ class TransformersEngine(Engine):
         self.model = model
         self.tokenizer = tokenizer
         self.seed = seed
-        self._ends = _end_tokens(model, tokenizer)
+        self._ends = end_tokens(tokenizer, model.generation_config.eos_token_id)
         # Padding is masked, so any token does where the tokenizer has none for it.
         self._pad: int = next(iter(sorted(self._ends)), 0) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def plan(self, prompts: Sequence[Prompt], settings: GenerationConfig) -> list[Batch]:
         """Return batches of prompts of similar length, the longest first; see :meth:`Engine.plan`."""
-        ids = [tuple(prompt_ids(prompt, self.tokenizer, settings.chat)) for prompt in prompts]
-        self._check_lengths(ids, settings)
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        ids = encode_prompts(prompts, settings, self.tokenizer, context)
         groups = plan_batches([len(row) for row in ids], settings.max_new_tokens, settings.batch_tokens)
         return [Batch(tuple(group), tuple(ids[index] for index in group)) for group in groups]
 
@@ -54,20 +62,10 @@ class TransformersEngine(Engine):
                 stopping_criteria=self._stopping(settings, width),
             )
         made = output[:, width:].tolist()
-        return [self._completion(tokens, len(row), settings) for row, tokens in zip(batch.prompts, made, strict=True)]
-
-    def _check_lengths(self, ids: Sequence[Sequence[int]], settings: GenerationConfig) -> None:
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        for index, row in enumerate(ids):
-            if not row:
-                raise UserError("the prompt is empty", where=f"prompt {index}")
-            if context is not None and len(row) + settings.max_new_tokens > context:
-                raise UserError(
-                    f"{len(row)} tokens and max_new_tokens={settings.max_new_tokens} "
-                    f"do not fit into the model's context of {context} tokens",
-                    where=f"prompt {index}",
-                    hint="shorten the prompt or lower generation.max_new_tokens",
-                )
+        return [
+            completion_of(tokens, len(row), settings, self.tokenizer, self._ends)
+            for row, tokens in zip(batch.prompts, made, strict=True)
+        ]
 
     def _generation(self, settings: GenerationConfig) -> transformers.GenerationConfig:
         return transformers.GenerationConfig(
@@ -79,14 +77,6 @@ class TransformersEngine(Engine):
 
     def _stopping(self, settings: GenerationConfig, width: int) -> StoppingCriteriaList:
         return StoppingCriteriaList([_StopTexts(self.tokenizer, settings.stop, width)] if settings.stop else [])
-
-    def _completion(self, tokens: list[int], prompt_tokens: int, settings: GenerationConfig) -> Completion:
-        end = next((at for at, token in enumerate(tokens) if token in self._ends), len(tokens))
-        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        stops = [at for at in map(text.find, settings.stop) if at >= 0]
-        if stops:
-            return Completion(text[: min(stops)], tuple(tokens[:end]), prompt_tokens, "stop")
-        return Completion(text, tuple(tokens[: end + 1]), prompt_tokens, "eos" if end < len(tokens) else "length")
 
 
 class _StopTexts(StoppingCriteria):  # type: ignore[misc]
@@ -102,13 +92,6 @@ class _StopTexts(StoppingCriteria):  # type: ignore[misc]
         decoded = self._tokenizer.batch_decode(input_ids[:, self._width :], skip_special_tokens=True)
         ended = [any(stop in text for stop in self._texts) for text in decoded]
         return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Return every token that ends a text: the tokenizer's end and padding, and those that the model names."""
-    named = model.generation_config.eos_token_id
-    several = named if isinstance(named, list) else [named]
-    return {token for token in (tokenizer.eos_token_id, tokenizer.pad_token_id, *several) if token is not None}
 
 
 @contextmanager

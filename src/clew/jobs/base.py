@@ -12,6 +12,8 @@ from pydantic import Field
 
 from clew.config import NOT_HASHED, config
 from clew.config.plugins import reference_of
+from clew.followers import Trackers
+from clew.remote import PushConfig
 from clew.session import CheckpointConfig, Outcome, Session
 
 __all__ = ["CheckpointConfig", "Job", "JobConfig", "RuntimeConfig", "job"]
@@ -37,6 +39,10 @@ class JobConfig:
     """Free text that is kept with the run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random choice: initial weights, sample order, dropout, sampling."""
+    track: Trackers = Field(default_factory=list)
+    """Trackers that are told what happens, such as {type: tensorboard}; they cannot fail or delay the run."""
+    push: Annotated[PushConfig | None, NOT_HASHED] = None
+    """Where to send the run while it goes on and when it ends, such as {to: "hf://owner/name"}."""
 
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)
@@ -80,6 +86,9 @@ def job(run: Run[Any] | None = None, /, *, check: Callable[[Any, Path], None] = 
     Args:
         run: The function; its first parameter is the session.
         check: ``check(config, runs_folder)`` for ``clew check`` and for the moment before a start.
+
+    Returns:
+        The :class:`Job`; without ``run``, what makes one of a function.
 
     Raises:
         TypeError: If the function's first parameter is not annotated ``Session[SomeConfig]``.

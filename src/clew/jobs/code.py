@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import sys
@@ -10,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from clew.config.schema import fields_of, is_config
+
 _ROOT = Path(__file__).parents[1]
 # What looks at runs or starts them cannot change what comes of them.
-_ONLOOKERS = frozenset({"cli", "reports", "plans", "notify", "store", "targets", "api.py", "sources.py"})
+_ONLOOKERS = frozenset(
+    {"cli", "logs", "reports", "plans", "notify", "store", "targets", "followers", "api.py", "sources.py"}
+)
 _SUFFIXES = frozenset({".py", ".txt"})
 
 
@@ -42,11 +45,13 @@ def _files_outside(job_function: Any, config: Any) -> set[Path]:
 
 
 def _sections(value: Any) -> Iterator[Any]:
-    """Yield every config object in a tree of them."""
-    if dataclasses.is_dataclass(value):
+    """Yield every config object in a tree of them that can change results."""
+    cls: type = type(value)
+    if is_config(cls):
         yield value
-        for field in dataclasses.fields(value):
-            yield from _sections(getattr(value, field.name))
+        for name, field in fields_of(cls).items():
+            if field.hashed:
+                yield from _sections(getattr(value, name))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _sections(item)

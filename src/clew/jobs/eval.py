@@ -7,21 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from clew.config import Plugin, config
-from clew.engines.base import Batch, Completion, GenerationConfig
+from clew.engines import Batch, Completion, Engine, EngineOptions, GenerationConfig, check_engine, load_engine
 from clew.errors import DataError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.estimates import bootstrap_interval, mean, pass_at_k, proportion_interval
+from clew.models.quantization import Quantization
 from clew.models.source import ModelReference, check_reference, resolve
 from clew.session import Outcome, Session
 from clew.tasks import Example, Task, require_parts
-
-if TYPE_CHECKING:
-    from clew.engines.transformers import TransformersEngine
 
 _RECORDS = "generations.jsonl"
 
@@ -31,7 +29,7 @@ class EvalConfig(JobConfig):
     """A model, the problems of a task, and how to generate the answers."""
 
     model: ModelReference
-    """A model or adapter folder, a .gguf file, a hub id, or `run:NAME` with an optional `@best`, `@last` or `@STEP`."""
+    """A model or adapter folder, .gguf file, hub id, URL, or `run:NAME` with optional `@best`, `@last` or `@STEP`."""
     task: Annotated[Task, Plugin("task")]
     """Whose problems to ask."""
     split: Literal["train", "validation", "test"] = "test"
@@ -46,6 +44,10 @@ class EvalConfig(JobConfig):
     """How answers are generated."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """The type of the weights."""
+    quantize: Quantization = "none"
+    """Load the linear layers in 8 bits (int8) or 4 (nf4, fp4), by bitsandbytes."""
+    engine: str = "transformers"
+    """What generates: transformers, vllm, one that a package offers; auto is vllm on CUDA where it is installed."""
     checkpoint: CheckpointConfig = Field(default_factory=lambda: CheckpointConfig(every=10))
     """When to save; a step is a batch."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
@@ -72,6 +74,7 @@ class EvalConfig(JobConfig):
 
 def _check(config: EvalConfig, runs: Path) -> None:
     check_reference(config.model, runs)
+    check_engine(config.engine)
     require_parts(config.task, "problems", "metrics", needed_by="eval")
     _problems(config)  # reads all data, so that a bad row shows before a run is made of it
 
@@ -110,7 +113,11 @@ def evaluate(session: Session[EvalConfig]) -> Outcome:
     return Outcome(
         metrics={**metrics, "count": float(len(problems))},
         intervals=intervals,
-        notes={"truncated": truncated, "samples": config.samples},
+        notes={
+            "truncated": truncated,
+            "samples": config.samples,
+            "skipped_rows": len(config.task.skipped("problems", config.split)),
+        },
     )
 
 
@@ -180,15 +187,14 @@ def _shares(problems: Mapping[int, Sequence[float]]) -> list[float]:
     return [mean(values) for values in problems.values()]
 
 
-def _engine(session: Session[EvalConfig]) -> TransformersEngine:
-    from clew.engines.transformers import TransformersEngine
-    from clew.models.loading import load_model, load_tokenizer
+def _engine(session: Session[EvalConfig]) -> Engine:
     from clew.train.devices import prepare
 
     config = session.config
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     source = resolve(config.model, session.run.path.parent)
-    return TransformersEngine(load_model(source, config.dtype, device), load_tokenizer(source), seed=config.seed)
+    options = EngineOptions(dtype=config.dtype, device=device.type, quantize=config.quantize, seed=config.seed)
+    return load_engine(config.engine, source, options)
 
 
 def score(

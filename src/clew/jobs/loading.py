@@ -24,6 +24,7 @@ from clew.config import (
 )
 from clew.config.tree import Leaf, without
 from clew.errors import ConfigError, UserError, did_you_mean
+from clew.followers import tracker_registry
 from clew.jobs.base import Job, JobConfig
 from clew.jobs.code import code_hash
 from clew.jobs.registry import job_registry
@@ -78,7 +79,7 @@ class LoadedJob:
 
 def registries() -> dict[str, Registry]:
     """Return the registries that configs refer to."""
-    return {"task": task_registry()}
+    return {"task": task_registry(), "tracker": tracker_registry()}
 
 
 def resolve_job(reference: str, base: Path | None = None) -> Job[Any]:

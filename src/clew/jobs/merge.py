@@ -20,7 +20,7 @@ class MergeConfig(JobConfig):
     """The models, and how much of each."""
 
     models: Annotated[list[ModelReference], Field(min_length=2)]
-    """Model or adapter folders, .gguf files, hub ids, or `run:NAME` with an optional `@best`, `@last` or `@STEP`."""
+    """Model or adapter folders, .gguf files, hub ids, URLs, or `run:NAME` with optional `@best`, `@last` or `@STEP`."""
     weights: list[Annotated[float, Field(gt=0)]] | None = None
     """One for each model, of which only the ratios count; null gives all the same."""
     adapters: Literal["average", "fold"] = "average"

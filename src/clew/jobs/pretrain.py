@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,16 +14,20 @@ from clew.config import Plugin, config
 from clew.data.config import DataConfig
 from clew.errors import DataError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
-from clew.jobs.probe import EvaluateConfig, Probe
+from clew.jobs.probe import EvaluateConfig, Probe, asked
+from clew.jobs.rating import Published, Rating, best_checkpoint
 from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session, Surface
-from clew.tasks import Task, require_parts
+from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from clew.data.packing import Windows
+    from clew.models.decoder import Decoder
     from clew.train.loop import Trainer
+
+_EXPORTED = "model"
 
 
 @config
@@ -45,28 +50,51 @@ class PretrainConfig(JobConfig):
     """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
+    publish: Published = "last"
+    """Publish the weights after the last step, or those of the best checkpoint."""
+
+    def __post_init__(self) -> None:
+        one_step = self.training.batch_size * self.data.seq_len
+        if self.training.tokens is not None and self.training.tokens < one_step:
+            raise ValueError(
+                f"training.tokens: {self.training.tokens} are less than the {one_step} of a single step "
+                "(training.batch_size times data.seq_len)"
+            )
+        if self.needs_validation and self.training.validate_every is None:
+            raise ValueError(
+                "publish and training.validate_every: nothing decides which checkpoint is the best; "
+                "validate, or set evaluate.best_by"
+            )
 
     @property
-    def best_by(self) -> str:
-        """The logged metric that decides which checkpoint is the best."""
-        by = self.evaluate.best_by if self.evaluate else None
-        return f"eval/{by}" if by else "val_loss"
+    def rating(self) -> Rating:
+        """What decides which checkpoint is the best."""
+        return Rating.chosen(self.evaluate, "val_loss")
 
-    def rating(self, measured: Mapping[str, float]) -> float | None:
-        """Return how good a checkpoint with these metrics is, the lowest being the best; None when nothing says so."""
-        value = measured.get(self.best_by)
-        if value is None or math.isnan(value):
-            return None
-        higher_is_better = (
-            self.best_by != "val_loss" and self.evaluate is not None and not self.evaluate.lower_is_better
-        )
-        return -value if higher_is_better else value
+    @property
+    def needs_validation(self) -> str:
+        """The field that cannot do without a validation loss; empty when none needs it."""
+        if self.training.early_stopping is not None:
+            return "training.early_stopping"
+        return "publish" if self.publish == "best" and self.rating.metric == "val_loss" else ""
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether every new best is saved at once."""
+        return bool(self.needs_validation) or self.publish == "best" or self.rating.metric != "val_loss"
 
 
 def _check(config: PretrainConfig, runs: Path) -> None:
     require_parts(config.task, "documents", needed_by="pretrain")
+    if next(iter(config.task.documents("train")), None) is None:
+        raise _no_text(config)
     if config.evaluate is not None:
-        require_parts(config.task, "problems", "metrics", needed_by="evaluate of pretrain")
+        asked(config.task, config.evaluate, "pretrain")
+
+
+def _no_text(config: PretrainConfig) -> DataError:
+    name = type(config.task).__name__
+    return DataError(f"the task {name} has no text to train on", hint="look at its documents('train')")
 
 
 @job(check=_check)
@@ -79,18 +107,17 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
     from clew.train.loop import Trainer
 
     config = session.config
+    problems = asked(config.task, config.evaluate, "pretrain") if config.evaluate else []
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     tokenizer = config.tokenizer.build(config.task.documents("train"))
     samples = _windows(config, tokenizer, "train")
     held_out = _windows(config, tokenizer, "validation")
     if samples is None:
+        raise _no_text(config)
+    if held_out is None and (needs := config.needs_validation):
         raise DataError(
-            f"the task {type(config.task).__name__} has no text to train on", hint="look at its documents('train')"
-        )
-    if held_out is None and config.training.early_stopping is not None:
-        raise DataError(
-            f"the task {type(config.task).__name__} has no text to validate on, which training.early_stopping needs",
-            hint="look at its documents('validation'), or set training.early_stopping=null",
+            f"the task {type(config.task).__name__} has no text to validate on, which {needs} needs",
+            hint=f"look at its documents('validation'), or leave {needs} out",
         )
 
     model = Decoder(config.model, vocab_size(tokenizer), config.data.seq_len).to(device)
@@ -98,23 +125,44 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
     total = config.training.total_steps(seq_len=config.data.seq_len, num_parameters=num_parameters)
     lr = config.training.lr or model.shape.learning_rate
     trainer = Trainer(model, samples, config.training, lr=lr, total_steps=total, seed=config.seed)
-    probe = Probe(config.task, config.evaluate, model, tokenizer, config.seed) if config.evaluate else None
-
-    def export(folder: Path) -> None:
-        save_huggingface(model, tokenizer, folder)
-
+    probe = _probe(config, problems, model, tokenizer)
+    export: Callable[[Path], object] = partial(save_huggingface, model, tokenizer)
     _train(session, trainer, Loadable(trainer, export), held_out, probe)
-    with session.artifact("model") as folder:
-        export(folder)
     notes: dict[str, Any] = {
         "parameters": num_parameters,
         "samples": len(samples),
+        "skipped_rows": len(config.task.skipped("documents", "train")),
         "steps": trainer.step_number,
         "peak_lr": lr,
     }
     if trainer.step_number < total:
         notes["stopped_early"] = {"of_steps": total, **trainer.patience.state()}
-    return Outcome(metrics=_final_metrics(trainer), notes=notes)
+    if config.publish == "last":
+        return _publish(session, export, trainer.latest, notes)
+    best = best_checkpoint(session.run)
+    metrics = {**trainer.latest, **_measured_at(session, best.step)}
+    return _publish(
+        session, partial(shutil.copytree, best.path / _EXPORTED), metrics, {**notes, "published_step": best.step}
+    )
+
+
+def _publish(
+    session: Session[PretrainConfig],
+    write: Callable[[Path], object],
+    metrics: Mapping[str, float],
+    notes: dict[str, Any],
+) -> Outcome:
+    with session.artifact("model") as folder:
+        write(folder)
+    return Outcome(metrics=_final_metrics(metrics), notes=notes)
+
+
+def _probe(config: PretrainConfig, problems: Sequence[Example], model: Decoder, tokenizer: Any) -> Probe | None:
+    from clew.engines.native import native_engine
+
+    if config.evaluate is None:
+        return None
+    return Probe(config.task, problems, config.evaluate, native_engine(model, tokenizer, seed=config.seed))
 
 
 class Loadable:
@@ -125,14 +173,14 @@ class Loadable:
         export: Writes the model in the Hugging Face layout.
     """
 
-    def __init__(self, trainer: Surface, export: Callable[[Path], None]) -> None:
+    def __init__(self, trainer: Surface, export: Callable[[Path], object]) -> None:
         self._trainer = trainer
         self._export = export
 
     def save(self, directory: Path) -> None:
         """Write the complete state, and the model beside it."""
         self._trainer.save(directory)
-        self._export(directory / "model")
+        self._export(directory / _EXPORTED)
 
     def load(self, directory: Path) -> None:
         """Take over the complete state."""
@@ -144,7 +192,6 @@ def _train(
 ) -> None:
     """Go from the newest checkpoint, or from the start, to the last step or to the end of patience."""
     config, total = session.config, trainer.total_steps
-    keeps_best = config.training.early_stopping is not None or config.best_by != "val_loss"
     session.attach(surface, config.checkpoint)
     session.horizon(total)
     while trainer.step_number < total and not trainer.patience.is_out:
@@ -159,12 +206,12 @@ def _train(
             session.log(step, trainer.measure())
         if measured:
             session.log(step, measured)
-        rating = config.rating(measured)
+        rating = config.rating.of(measured)
         is_best = rating is not None and trainer.best.update(step, rating)
-        if keeps_best:
+        if config.keeps_best:
             # Only what is better than all before is rated: a stop in between must not make an equal one the best.
             rating = rating if is_best else None
-        if keeps_best and is_best:
+        if config.keeps_best and is_best:
             session.checkpoint(step, metric=rating)
         session.boundary(step, metric=rating)
 
@@ -183,8 +230,12 @@ def _windows(config: PretrainConfig, tokenizer: Any, split: str) -> Windows | No
     return Windows(tokens, config.data.seq_len) if len(tokens) > 1 else None
 
 
-def _final_metrics(trainer: Trainer) -> dict[str, float]:
+def _measured_at(session: Session[PretrainConfig], step: int) -> dict[str, float]:
+    events = [event["values"] for event in session.events("metric") if event["step"] == step]
+    return {name: float(value) for values in events for name, value in values.items()}
+
+
+def _final_metrics(latest: Mapping[str, float]) -> dict[str, float]:
     """The newest of what was logged; a trainer that was resumed after its last step has them from its state."""
     names = {"loss": "train_loss", "val_loss": "val_loss", "tokens": "tokens"}
-    latest = trainer.latest.items()
-    return {names.get(name, name): value for name, value in latest if name in names or name.startswith("eval/")}
+    return {names.get(name, name): value for name, value in latest.items() if name in names or name.startswith("eval/")}

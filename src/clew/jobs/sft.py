@@ -11,9 +11,24 @@ from pydantic import Field
 
 from clew.config import Plugin, config
 from clew.errors import UserError, require
+from clew.jobs.acceleration import Accelerator, accelerate, load_trainable
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
-from clew.jobs.tuning import LoraConfig, TuningConfig, peft_config, publish, trainer_arguments
+from clew.jobs.collation import Collation
+from clew.jobs.probe import EvaluateConfig, asked
+from clew.jobs.rating import Published
+from clew.jobs.tuning import (
+    LoraConfig,
+    TuningConfig,
+    check_context,
+    conclude,
+    keep_float32,
+    newest,
+    trainer_arguments,
+)
+from clew.jobs.watch import check_watched, watch_of
+from clew.models.quantization import Quantization, check_trainable
 from clew.models.source import ModelReference, check_reference, resolve
+from clew.runs.journal import Event
 from clew.session import Outcome, Session
 from clew.tasks import Chat, Example, Task, render_example, require_parts
 
@@ -47,24 +62,39 @@ class SftConfig(JobConfig):
     """Supervised fine-tuning of a pretrained model on a task's examples."""
 
     model: ModelReference
-    """The model to start from: a folder, a hub id, a .gguf file, or a run as run:NAME[@best|@last|@STEP]."""
+    """The model to start from: a folder, a hub id, a URL, a .gguf file, or a run as run:NAME[@best|@last|@STEP]."""
     task: Annotated[Task, Plugin("task")]
     """Where the examples come from."""
     lora: LoraConfig | None = Field(default_factory=LoraConfig)
     """Train an adapter; null trains every weight. A model that brings an adapter goes on with that one."""
+    quantize: Quantization = "none"
+    """Keep the model's linear layers in 8 bits (int8) or 4 (nf4, fp4) while an adapter is trained: QLoRA."""
+    accelerator: Accelerator = "none"
+    """unsloth loads the model by Unsloth, on CUDA; auto does where it is installed."""
     chat: Chat = "auto"
     """Whether prompts go through the tokenizer's chat template; auto does when there is one."""
     training: SftTraining = Field(default_factory=SftTraining)
     """Optimizer, steps and batches."""
+    evaluate: EvaluateConfig | None = None
+    """Ask the task's problems during the training; null never does."""
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
-    """When to save."""
+    """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
+    publish: Published = "last"
+    """Publish the weights after the last step, or those of the best checkpoint."""
+
+    def __post_init__(self) -> None:
+        check_watched(self, validates=self.training.validate_every is not None)
 
 
 def _check(config: SftConfig, runs: Path) -> None:
     check_reference(config.model, runs)
+    if config.quantize != "none" and config.lora is None:
+        check_trainable(config.quantize, resolve(config.model, runs))
     require_parts(config.task, "examples", needed_by="sft")
+    if config.evaluate is not None:
+        asked(config.task, config.evaluate, "sft")
     _examples(config, "train")  # reads all data, so that a bad row shows before a run is made of it
 
 
@@ -72,17 +102,28 @@ def _check(config: SftConfig, runs: Path) -> None:
 def sft(session: Session[SftConfig]) -> Outcome:
     """Fine-tune a model on a task's examples (LoRA or all weights)."""
     config = session.config
-    trl = require("trl", extra="tune")
-    from clew.models.loading import load_model, load_tokenizer
-    from clew.session.huggingface import train
     from clew.train.devices import prepare
 
+    problems = asked(config.task, config.evaluate, "sft") if config.evaluate else []
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
+    unsloth = accelerate(config.accelerator, device)  # before TRL is imported
+    trl = require("trl", extra="tune")
+    from clew.models.loading import load_tokenizer
+    from clew.session.huggingface import train
+
     source = resolve(config.model, session.run.path.parent)
     tokenizer = load_tokenizer(source)
-    rows = _dataset(config, tokenizer, "train")
-    held_out = _dataset(config, tokenizer, "validation") if config.training.validate_every else None
-    model = load_model(source, device=device, trainable_adapter=True)
+    model, adapter = load_trainable(
+        source,
+        device,
+        lora=config.lora,
+        quantize=config.quantize,
+        training=config.training,
+        seed=config.seed,
+        unsloth=unsloth,
+    )
+    rows = _dataset(config, model, tokenizer, "train")
+    held_out = _dataset(config, model, tokenizer, "validation") if config.training.validate_every else None
     steps = config.training.steps or math.ceil(config.training.epochs * len(rows) / config.training.batch_size)
     trainer = trl.SFTTrainer(
         model=model,
@@ -90,13 +131,19 @@ def sft(session: Session[SftConfig]) -> Outcome:
         train_dataset=rows,
         eval_dataset=held_out,
         processing_class=tokenizer,
-        peft_config=peft_config(config.lora) if config.lora and source.adapter is None else None,
+        peft_config=adapter,
     )
-    train(session, trainer, config.checkpoint)
-    publish(session, trainer.model, tokenizer)
-    skipped = len(config.task.skipped("examples", "train"))
-    notes = {"examples": len(rows), "skipped_rows": skipped, "steps": steps}
-    return Outcome(metrics=_final_metrics(session), notes=notes)
+    keep_float32(trainer.model)
+    trainer.data_collator = Collation(config.task, trainer.data_collator)
+    watch = watch_of(config, trainer.model, tokenizer, problems)
+    finished = train(session, trainer, config.checkpoint, watch)
+    notes = {
+        "examples": len(rows),
+        "skipped_rows": len(config.task.skipped("examples", "train")),
+        "steps": finished,
+        **watch.notes(steps, finished),
+    }
+    return conclude(session, trainer, tokenizer, config.publish, _final_metrics, notes)
 
 
 def _examples(config: SftConfig, split: str) -> Sequence[Example]:
@@ -106,11 +153,11 @@ def _examples(config: SftConfig, split: str) -> Sequence[Example]:
     return examples
 
 
-def _dataset(config: SftConfig, tokenizer: Any, split: str) -> Any:
+def _dataset(config: SftConfig, model: Any, tokenizer: Any, split: str) -> Any:
     """Render a split for TRL.
 
     Raises:
-        UserError: If the split is empty or an example is longer than ``training.max_length``.
+        UserError: If the split is empty or an example is longer than ``training.max_length`` or the model's context.
     """
     import datasets
 
@@ -118,12 +165,14 @@ def _dataset(config: SftConfig, tokenizer: Any, split: str) -> Any:
     rows = [render_example(example, tokenizer, config.chat) for example in examples]
     limit = config.training.max_length
     for example, row in zip(examples, rows, strict=True):
-        if (length := _length(row, tokenizer)) > limit:
+        length, where = _length(row, tokenizer), f"{split} example {example.id}"
+        if length > limit:
             raise UserError(
                 f"an example has {length} tokens, more than training.max_length={limit}",
-                where=f"{split} example {example.id}",
+                where=where,
                 hint="raise training.max_length, or shorten or drop the example",
             )
+        check_context(model, f"an example has {length} tokens", length, where=where, hint="shorten or drop the example")
     return datasets.Dataset.from_list(rows)
 
 
@@ -158,11 +207,8 @@ def _arguments(session: Session[SftConfig], device: Any, steps: int) -> Any:
     )
 
 
-def _final_metrics(session: Session[SftConfig]) -> dict[str, float]:
-    """The last loss that the journal holds, whichever attempt wrote it."""
-    found: dict[str, float] = {}
-    for event in session.run.events("metric"):
-        for name, ours in (("loss", "train_loss"), ("eval_loss", "val_loss")):
-            if name in event["values"]:
-                found[ours] = float(event["values"][name])
-    return found
+def _final_metrics(events: Sequence[Event]) -> dict[str, float]:
+    """The last losses and the newest evaluation, whichever attempt wrote them."""
+    losses = newest(events, "loss", "eval_loss")
+    names = {"loss": "train_loss", "eval_loss": "val_loss"}
+    return {names[name]: value for name, value in losses.items()} | newest(events, "eval/")

@@ -66,9 +66,9 @@ def load_huggingface(folder: Path) -> Decoder:
     """
     from transformers import AutoConfig, LlamaForCausalLM
 
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_supported(config, folder)
-    llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model = Decoder(_native_config(config), config.vocab_size, config.max_position_embeddings)
     weights: dict[str, Tensor] = llama.state_dict()
     model.load_state_dict({name: weights[_foreign(name)] for name in model.state_dict()})

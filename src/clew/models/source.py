@@ -1,4 +1,4 @@
-"""What a reference to a model means: a folder, an adapter, a GGUF file, a hub id, or what a run made.
+"""What a reference to a model means: a folder, an adapter, a GGUF file, a hub id, a URL, or what a run made.
 
 Nothing here imports torch, so that ``clew check`` can say that a model is missing before anything is loaded.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,8 @@ from pydantic import Field
 from clew.checkpoints import Checkpoint, CheckpointStore
 from clew.config import PathOrName
 from clew.errors import UserError, did_you_mean
+from clew.remote import is_url, open_location
+from clew.remote.models import fetch_model, known_model
 from clew.runs import Run
 
 ModelReference = Annotated[PathOrName, Field(min_length=1)]
@@ -24,7 +26,9 @@ ModelReference = Annotated[PathOrName, Field(min_length=1)]
 
 _RUN = re.compile(r"run:(?P<name>[^@]+)(?:@(?P<which>.+))?")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_CHAIN = 8
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,14 @@ class ModelSource:
     """A folder with a LoRA adapter on top of the base."""
     gguf_file: str | None = None
     """The name of the GGUF file in ``base``; None when there is none."""
+    url: str | None = None
+    """Where the base was fetched from, with its commit where there is one; None when it was here."""
 
     @property
     def reference(self) -> str:
         """A reference that resolves to the base alone, such as an adapter's config should name."""
+        if self.url is not None:
+            return self.url
         return str(Path(self.base) / self.gguf_file) if self.gguf_file else self.base
 
     @property
@@ -58,8 +66,9 @@ def resolve(reference: str, runs_dir: Path) -> ModelSource:
     """Find what a reference names.
 
     Args:
-        reference: A folder (of a model or of a LoRA adapter), a ``.gguf`` file, a hub id such as ``owner/name``, or
-            ``run:NAME`` with an optional ``@best``, ``@last`` or ``@STEP``.
+        reference: A folder (of a model or of a LoRA adapter), a ``.gguf`` file, a hub id such as ``owner/name``,
+            ``run:NAME`` with an optional ``@best``, ``@last`` or ``@STEP``, or the URL of a location, which is
+            fetched into the workspace unless it is there.
         runs_dir: The folder of runs.
 
     Raises:
@@ -74,6 +83,9 @@ def check_reference(reference: str, runs_dir: Path) -> None:
     Raises:
         UserError: As :func:`resolve`.
     """
+    if is_url(reference) and known_model(reference, runs_dir.parent) is None:
+        open_location(reference)
+        return
     resolve(reference, runs_dir)
 
 
@@ -82,7 +94,10 @@ def _resolve(reference: str, runs_dir: Path, chain: tuple[str, ...]) -> ModelSou
         raise UserError("the adapters stand on each other without end", where=" -> ".join((*chain, reference)))
     chain = (*chain, reference)
     if reference.startswith("run:"):
-        return _from_folder(_run_folder(reference, runs_dir), runs_dir, chain)
+        made = _run_folder(reference, runs_dir)
+        return _from_gguf(made) if made.suffix == ".gguf" else _from_folder(made, runs_dir, chain)
+    if is_url(reference):
+        return _from_url(reference, runs_dir, chain)
     path = Path(reference).expanduser()
     if reference.endswith(".gguf"):
         return _from_gguf(path)
@@ -103,10 +118,21 @@ def _from_gguf(path: Path) -> ModelSource:
     return ModelSource(base=str(path.parent), gguf_file=path.name)
 
 
+def _from_url(url: str, runs_dir: Path, chain: tuple[str, ...]) -> ModelSource:
+    fetched = fetch_model(url, runs_dir.parent)
+    folder = fetched.path(runs_dir.parent)
+    if url.endswith(".gguf"):
+        found = _from_gguf(folder / url.rpartition("/")[2])
+    else:
+        found = _from_folder(folder, runs_dir, chain)
+    return found if found.adapter else replace(found, url=fetched.reference)
+
+
 def _from_folder(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> ModelSource:
     if (folder / "adapter_config.json").is_file():
         return _from_adapter(folder, runs_dir, chain)
     if (folder / "config.json").is_file():
+        _refuse_pickle(folder)
         return ModelSource(base=str(folder))
     files = sorted(folder.glob("*.gguf"))
     hint = (
@@ -117,11 +143,15 @@ def _from_folder(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> ModelS
 
 def _from_adapter(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> ModelSource:
     try:
-        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base, revision = config["base_model_name_or_path"], str(config.get("revision"))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"adapter_config.json cannot be used: {error}", where=str(folder)) from None
     if not base:
         raise UserError("adapter_config.json names no base model", where=str(folder))
+    _refuse_pickle(folder)
+    if _COMMIT.fullmatch(revision) and _HUB_ID.fullmatch(base):
+        base = f"hf://{base}@{revision}"
     try:
         found = _resolve(base, runs_dir, chain)
     except UserError as error:
@@ -130,11 +160,23 @@ def _from_adapter(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> Model
         raise UserError(
             f"its base {base} is an adapter too", where=str(folder), hint="merge that one into its base first"
         )
-    return ModelSource(base=found.base, adapter=folder, gguf_file=found.gguf_file)
+    return ModelSource(base=found.base, adapter=folder, gguf_file=found.gguf_file, url=found.url)
+
+
+def _refuse_pickle(folder: Path) -> None:
+    """Weights that are a pickle can run any code when they are read."""
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"its weights are a pickle ({pickles[0]}), which may run any code when it is read; only safetensors "
+            "are read",
+            where=str(folder),
+            hint="if you trust it, load it with Transformers elsewhere and save_pretrained() it",
+        )
 
 
 def _run_folder(reference: str, runs_dir: Path) -> Path:
-    """Return the folder in a run's directory that holds the model it made."""
+    """Return the folder in a run's directory that holds the model it made, or the .gguf file that is the model."""
     match = _RUN.fullmatch(reference)
     if match is None:
         raise UserError(
@@ -148,8 +190,8 @@ def _run_folder(reference: str, runs_dir: Path) -> Path:
         )
     if match["which"]:
         return _checkpoint_model(_checkpoint(run, match["which"]))
-    for name in ("adapter", "model"):
-        if (run.artifacts / name).is_dir():
+    for name in ("adapter", "model", "model.gguf"):
+        if (run.artifacts / name).exists():
             return run.artifacts / name
     raise UserError(
         f"the run has published no adapter and no model (it is {run.state})",

@@ -72,7 +72,7 @@ class HuggingFaceTokenizer:
         """Load the tokenizer; `documents` are not read. A missing eos or pad token is added."""
         from transformers import AutoTokenizer
 
-        return _with_specials(AutoTokenizer.from_pretrained(self.path))
+        return _with_specials(AutoTokenizer.from_pretrained(self.path, trust_remote_code=False))
 
 
 TokenizerConfig = ByteTokenizer | BpeTokenizer | HuggingFaceTokenizer

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from clew.logs.logger import Logger
+from clew.logs.redaction import Redactor
+from clew.logs.secrets import named_in
 from clew.notify.config import NotifyConfig
 from clew.notify.webhook import Webhook
+from clew.runs.files import path_inside
 from clew.runs.ids import ulid
 from clew.runs.journal import spell_non_finite
 
@@ -77,20 +81,28 @@ class Notifier:
     Args:
         sinks: Who is told.
         linger_seconds: How long :meth:`close` may take.
-        complain: Gets a line of text, once, when a sink cannot be written.
+        complain: Gets a line of text, once, when a sink cannot be written; None means the log.
+        redactor: Takes secrets out of what is told; None means one that knows those of the environment.
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], *, linger_seconds: float = 3.0, complain: Callable[[str], None] | None = None
+        self,
+        sinks: Sequence[Sink],
+        *,
+        linger_seconds: float = 3.0,
+        complain: Callable[[str], None] | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._sinks = sinks
         self._linger = linger_seconds
-        self._complain = complain or _to_stderr
+        self._complain = complain or Logger("clew.notify").warning
         self._complained = False
+        self._redactor = redactor or Redactor.of()
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Tell everybody; a sink that cannot take it is passed over."""
-        record = {"t": round(time.time(), 3), "id": ulid(), "event": event, **spell_non_finite(facts)}
+        """Tell everybody, without secrets; a sink that cannot take it is passed over."""
+        facts = self._redactor.tree(spell_non_finite(facts))
+        record = {"t": round(time.time(), 3), "id": ulid(), "event": event, **facts}
         for sink in self._sinks:
             try:
                 sink.put(record)
@@ -114,7 +126,7 @@ class Notifier:
     def _warn(self, error: OSError) -> None:
         if not self._complained:
             self._complained = True
-            self._complain(f"clew: an event could not be told: {error.strerror} ({error.filename})")
+            self._complain(f"an event could not be told: {error.strerror} ({error.filename})")
 
 
 def open_notifier(config: NotifyConfig, *, root: Path, journal: Path | None = None) -> Notifier:
@@ -126,15 +138,16 @@ def open_notifier(config: NotifyConfig, *, root: Path, journal: Path | None = No
         journal: A file that gets all events, and what became of those that a webhook was told.
 
     Raises:
-        UserError: If an environment variable that the config names is not set.
+        UserError: If an environment variable that the config names is not set, or the file lies outside.
     """
     notes = LinesFile(journal) if journal is not None else None
     sinks: list[Sink] = [notes] if notes else []
     if config.file:
-        sinks.append(Only(config.events, LinesFile(root / config.file)))
+        sinks.append(Only(config.events, LinesFile(path_inside(root, config.file))))
     if config.webhook is not None:
         sinks.append(Only(config.events, Webhook(config.webhook, _reporter(notes))))
-    return Notifier(sinks, linger_seconds=config.linger_seconds)
+    redactor = Redactor.of(names=named_in(asdict(config)))
+    return Notifier(sinks, linger_seconds=config.linger_seconds, redactor=redactor)
 
 
 def _reporter(notes: LinesFile | None) -> Callable[[Mapping[str, Any]], None]:
@@ -147,7 +160,3 @@ def _reporter(notes: LinesFile | None) -> Callable[[Mapping[str, Any]], None]:
             return  # whoever cannot write the journal has said so already
 
     return report
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

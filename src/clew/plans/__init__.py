@@ -1,7 +1,7 @@
 """Plans: several runs in an order."""
 
 from clew.plans.executor import Executor, latest_runs
-from clew.plans.loading import load_pipeline
+from clew.plans.loading import load_pipeline, pipeline_tree
 from clew.plans.pipeline import Pipeline, Stage, is_pipeline, parse_pipeline
 from clew.plans.questions import CHOICES, Attendant, Question
 from clew.plans.stages import StageResult, start_from
@@ -22,5 +22,6 @@ __all__ = [
     "load_pipeline",
     "open_plan",
     "parse_pipeline",
+    "pipeline_tree",
     "start_from",
 ]

@@ -17,7 +17,7 @@ from clew.notify import Notifier, open_notifier
 from clew.plans.pipeline import Pipeline, Stage
 from clew.plans.policy import can_pass
 from clew.plans.questions import Attendant, Desk, Nobody, Question
-from clew.plans.references import resolve_references, value_from_run
+from clew.plans.references import resolve_references, split_reference, value_from_run
 from clew.plans.stages import Skip, StageResult, StageRuns, skip_of
 from clew.plans.storage import Plan
 from clew.runs import Owner, Run, State, Workspace
@@ -171,7 +171,7 @@ class Executor:
         if stage.when is None:
             return None
         where = stage.when.where
-        if stage.when.holds(lambda reference: self._output(*reference.partition(".")[::2], where)):
+        if stage.when.holds(lambda reference: self._output(*split_reference(reference), where)):
             return None
         return Skip(f"not {stage.when.text}")
 

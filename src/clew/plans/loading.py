@@ -17,7 +17,19 @@ from clew.plans.pipeline import Pipeline, parse_pipeline
 def load_pipeline(
     source: Path | Mapping[str, Any], overrides: Sequence[str] = (), *, environment: Path | None = None
 ) -> Pipeline:
-    """Load a pipeline.
+    """Load a pipeline; the arguments are those of :func:`pipeline_tree`.
+
+    Raises:
+        ConfigError: For a file that cannot be read and a graph that makes no sense. The stages' configs are checked by
+            :func:`clew.sources.check`, and when they start.
+    """
+    return parse_pipeline(pipeline_tree(source, overrides, environment=environment))
+
+
+def pipeline_tree(
+    source: Path | Mapping[str, Any], overrides: Sequence[str] = (), *, environment: Path | None = None
+) -> Tree:
+    """Merge all layers of a pipeline.
 
     Args:
         source: A file, or its content as a mapping.
@@ -26,15 +38,14 @@ def load_pipeline(
             says under ``notify`` lies below the pipeline's own.
 
     Raises:
-        ConfigError: For a file that cannot be read and a graph that makes no sense. The stages' configs are checked by
-            :func:`clew.sources.check`, and when they start.
+        ConfigError: For a file that cannot be read.
     """
     present = environment if environment is not None and environment.is_file() else None
     tree = _with_layers(load_tree(source), present)
     if present is not None and (around := notify_layer(present)) is not None:
         tree = merge(around, tree)
     spoken = override_layer(overrides)
-    return parse_pipeline(tree if spoken is None else merge(tree, spoken))
+    return tree if spoken is None else merge(tree, spoken)
 
 
 def _with_layers(tree: Tree, environment: Path | None) -> Tree:

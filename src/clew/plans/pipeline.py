@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from clew.config.tree import Leaf, Node, Section, Tree, plain, without
+from clew.config.problems import Problems
+from clew.config.tree import Node, Section, Tree, without
 from clew.errors import ConfigError, did_you_mean
-from clew.notify import NotifyConfig, read_notify
+from clew.notify import NotifyConfig
 from clew.plans.conditions import Condition, read_condition
-from clew.plans.policy import KEYS as POLICY_KEYS
-from clew.plans.policy import Policy, read_policy
+from clew.plans.head import NAME, STAGE_KEYS, PipelineHead, StageHead, load_head, load_stage_head
+from clew.plans.policy import Policy
 from clew.plans.references import references
-
-KEYS = ("pipeline", "max_parallel", "stages", "extends", "notify", *POLICY_KEYS)
-_STAGE_KEYS = ("after", "when", *POLICY_KEYS)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,14 @@ class Pipeline:
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     """Who is told when something fails, waits or is over."""
 
+    def said(self, stage: str) -> Tree:
+        """Return all that is said of a stage, what stands beside its job's config included."""
+        stages = self.tree.items["stages"]
+        assert isinstance(stages, Section)
+        section = stages.items[stage]
+        assert isinstance(section, Section)
+        return section
+
     def dependants(self, name: str) -> list[str]:
         """Return a stage and all that need it, directly or not.
 
@@ -74,69 +79,67 @@ def parse_pipeline(tree: Tree) -> Pipeline:
     """Build the graph.
 
     Raises:
-        ConfigError: For unknown keys, references to stages that do not exist, and circles.
+        ConfigError: With all unknown keys, values that do not fit and references to stages that do not exist; for
+            circles.
     """
-    for key, node in tree.items.items():
-        if key not in KEYS:
-            raise ConfigError(f"unknown key {key!r}", where=node.origin.where, hint=did_you_mean(key, KEYS))
     section = tree.items.get("stages")
     if not isinstance(section, Section) or not section.items:
         raise ConfigError("a pipeline needs at least one stage under 'stages:'", where=tree.origin.where)
-    name = str(_scalar(tree, "pipeline", "pipeline"))
-    _check_names(name, section, tree)
-    stages = {name: _stage(name, node, section, tree) for name, node in section.items.items()}
+    problems, stages = Problems(), dict[str, Stage]()
+    head, around = PipelineHead(), Section({}, tree.origin)
+    with problems.gathering():
+        head, around = load_head(tree).value, tree
+    _check_names(head.pipeline, section, tree, problems)
+    for name, node in section.items.items():
+        with problems.gathering():
+            stages[name] = _stage(name, node, section, around, problems)
+    problems.raise_if_any("the pipeline", where=head.pipeline)
     return Pipeline(
-        name=name,
-        max_parallel=_max_parallel(tree),
+        name=head.pipeline,
+        max_parallel=head.max_parallel,
         stages={name: stages[name] for name in _order(stages, tree)},
         tree=tree,
-        notify=read_notify(tree.items.get("notify")),
+        notify=head.notify or NotifyConfig(),
     )
 
 
-def _check_names(name: str, section: Section, tree: Tree) -> None:
+def _check_names(name: str, section: Section, tree: Tree, problems: Problems) -> None:
     """Names become directories, so they must not lead out of the workspace."""
     places = [
         (name, tree.items.get("pipeline", tree).origin),
         *((key, node.origin) for key, node in section.items.items()),
     ]
     for word, origin in places:
-        if not _NAME.fullmatch(word):
-            raise ConfigError(
-                f"{word!r} cannot be a name",
-                where=origin.where,
-                hint="names of pipelines and stages are made of letters, digits, '.', '_' and '-'",
-            )
+        if not re.fullmatch(NAME, word):
+            hint = "names of pipelines and stages are made of letters, digits, '.', '_' and '-'"
+            problems.add(f"{word!r} cannot be a name", origin.where, hint)
 
 
-def _stage(name: str, node: Node, section: Section, tree: Tree) -> Stage:
+def _stage(name: str, node: Node, section: Section, around: Tree, problems: Problems) -> Stage:
     if not isinstance(node, Section):
         raise ConfigError(f"the stage {name!r} must be a job's config", where=node.origin.where)
-    inputs = dict.fromkeys(stage for stage, _, origin in references(node) if _known(stage, section, origin.where))
-    needs = dict(inputs)
-    after, when = node.items.get("after"), node.items.get("when")
-    for other in _names(after) if after else []:
-        _known(other, section, after.origin.where if after else "")
-        needs[other] = None
+    inputs: dict[str, None] = {}
+    for other, _, origin in references(node):
+        inputs[other] = None
+        _check_known(other, section, origin.where, problems)
+    head: StageHead = load_stage_head(around, node).value
+    after = [head.after] if isinstance(head.after, str) else head.after
+    for other in after:
+        _check_known(other, section, node.items["after"].origin.where, problems)
+    when = node.items.get("when")
     return Stage(
         name,
-        without(node, _STAGE_KEYS),
-        tuple(needs),
+        without(node, STAGE_KEYS),
+        tuple(dict.fromkeys([*inputs, *after])),
         tuple(inputs),
-        read_condition(when) if when is not None else None,
-        read_policy(tree, node),
+        read_condition(when) if when is not None and head.when is not None else None,
+        Policy(on_failure=head.on_failure, retry=head.retry),
     )
 
 
-def _known(stage: str, section: Section, where: str) -> bool:
+def _check_known(stage: str, section: Section, where: str, problems: Problems) -> None:
     if stage not in section.items:
-        raise ConfigError(f"there is no stage {stage!r}", where=where, hint=did_you_mean(stage, section.items))
-    return True
-
-
-def _names(node: Node) -> list[str]:
-    value = plain(node)
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        problems.add(f"there is no stage {stage!r}", where, did_you_mean(stage, section.items))
 
 
 def _order(stages: Mapping[str, Stage], tree: Tree) -> list[str]:
@@ -146,18 +149,3 @@ def _order(stages: Mapping[str, Stage], tree: Tree) -> list[str]:
         raise ConfigError(
             f"the stages wait for each other: {' -> '.join(reversed(error.args[1]))}", where=tree.origin.where
         ) from None
-
-
-def _scalar(tree: Tree, key: str, default: Any) -> Any:
-    node = tree.items.get(key)
-    return node.value if isinstance(node, Leaf) else default
-
-
-def _max_parallel(tree: Tree) -> int:
-    value = _scalar(tree, "max_parallel", 1)
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"max_parallel must be a whole number of at least 1, not {value!r}",
-            where=tree.items["max_parallel"].origin.where,
-        )
-    return value

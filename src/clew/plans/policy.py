@@ -6,11 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clew.config import config, load, merge
-from clew.config.tree import Section, Tree
+from clew.config import config
 from clew.runs import Failure
 
-KEYS = ("on_failure", "retry")
 MAX_WAIT_SECONDS = 3600.0
 
 _LASTING = frozenset(
@@ -54,8 +52,7 @@ class Policy:
     """What happens when a stage fails."""
 
     on_failure: Literal["abort", "continue", "retry", "wait"] = "abort"
-    """``abort``: start nothing more. ``continue``: go on with what does not need it. ``retry``: try again, then abort.
-    ``wait``: ask."""
+    """Start nothing more; continue with what does not need it; retry, and then abort; or wait for an answer."""
     retry: RetryConfig | None = None
     """Try again first, whatever ``on_failure`` says, when the cause can pass."""
 
@@ -63,20 +60,6 @@ class Policy:
     def tries(self) -> RetryConfig | None:
         """How often to try again; None for never."""
         return self.retry or (RetryConfig() if self.on_failure == "retry" else None)
-
-
-def read_policy(pipeline: Tree, stage: Tree) -> Policy:
-    """Return what holds for a stage: what it says itself lies over what its pipeline says.
-
-    Raises:
-        ConfigError: With all problems and their places.
-    """
-    policy: Policy = load(merge(_cut(pipeline), _cut(stage)), root=Policy, reserved=()).value
-    return policy
-
-
-def _cut(tree: Tree) -> Tree:
-    return Section({key: tree.items[key] for key in KEYS if key in tree.items}, tree.origin)
 
 
 def can_pass(failure: Failure) -> bool:

@@ -11,7 +11,9 @@ from clew.errors import ConfigError, RunFailed, did_you_mean
 from clew.runs import Run
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
-KINDS = ("artifacts", "metrics", "run")
+_HINT = "write ${STAGE.artifacts.NAME}, ${STAGE.metrics.NAME} or ${STAGE.run}"
+# A stage's name may hold dots itself: it ends where one of these words begins.
+_PARTS = re.compile(r"(?P<stage>.+?)\.(?P<rest>run|(?:artifacts|metrics)\..+)")
 
 
 def references(tree: Tree) -> Iterator[tuple[str, str, Origin]]:
@@ -19,19 +21,16 @@ def references(tree: Tree) -> Iterator[tuple[str, str, Origin]]:
     for _, leaf in leaves(tree):
         for value in leaf.value if isinstance(leaf.value, list) else [leaf.value]:
             for match in _REFERENCE.finditer(value) if isinstance(value, str) else ():
-                stage, _, rest = match.group(1).partition(".")
-                _check(stage, rest, match.group(0), leaf.origin)
+                stage, rest = split_reference(match.group(1))
+                if not rest:
+                    raise ConfigError(f"{match.group(0)} is no reference", where=leaf.origin.where, hint=_HINT)
                 yield stage, rest, leaf.origin
 
 
-def _check(stage: str, rest: str, text: str, origin: Origin) -> None:
-    kind, _, name = rest.partition(".")
-    if kind not in KINDS or (kind != "run") != bool(name) or not stage:
-        raise ConfigError(
-            f"{text} is no reference",
-            where=origin.where,
-            hint="write ${STAGE.artifacts.NAME}, ${STAGE.metrics.NAME} or ${STAGE.run}",
-        )
+def split_reference(text: str) -> tuple[str, str]:
+    """Return what stands between ``${`` and ``}`` as ``(stage, rest)``; ``rest`` is empty if it is no reference."""
+    found = _PARTS.fullmatch(text)
+    return (found["stage"], found["rest"]) if found else (text, "")
 
 
 def resolve_references(tree: Tree, lookup: Callable[[str, str, Origin], Any]) -> Tree:
@@ -44,15 +43,10 @@ def resolve_references(tree: Tree, lookup: Callable[[str, str, Origin], Any]) ->
         if not isinstance(value, str):
             return value
         if whole := _REFERENCE.fullmatch(value):
-            return lookup(*_split(whole), origin)
-        return _REFERENCE.sub(lambda match: str(lookup(*_split(match), origin)), value)
+            return lookup(*split_reference(whole.group(1)), origin)
+        return _REFERENCE.sub(lambda match: str(lookup(*split_reference(match.group(1)), origin)), value)
 
     return replace_leaves(tree, replaced)
-
-
-def _split(match: re.Match[str]) -> tuple[str, str]:
-    stage, _, rest = match.group(1).partition(".")
-    return stage, rest
 
 
 def value_from_run(run: Run, rest: str, where: str) -> Any:

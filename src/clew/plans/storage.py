@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from clew.config import to_yaml
-from clew.config.tree import Items, Leaf, Node, Origin, Section, plain
+from clew.config.tree import Items, Leaf, Node, Origin, Section, leaves, plain
 from clew.errors import UserError
+from clew.jobs.same import changed, listed
 from clew.plans.pipeline import Pipeline, parse_pipeline
 from clew.plans.questions import Question, read_questions
 from clew.runs import Inbox, State, StateFile, Workspace
@@ -138,6 +139,28 @@ def open_plan(workspace: Workspace, name: str) -> Plan:
         plan.states.create()
         write_json(plan.path / "plan.json", {"id": name, "uid": ulid(), "created": time.time()})
     return plan
+
+
+def check_same_plan(plan: Plan, pipeline: Pipeline) -> None:
+    """Make sure that a plan that is at work is what is asked for.
+
+    Raises:
+        UserError: If it is another pipeline, with the values that differ.
+    """
+    before, after = plan.pipeline.tree, pipeline.tree
+    values = changed(plain(before), plain(after))
+    bases = {key: leaf.origin.base for key, leaf in leaves(before)}  # relative paths mean something else elsewhere
+    moved = [
+        f"{key}: said in another folder"
+        for key, leaf in leaves(after)
+        if key not in values and leaf.origin.base != bases.get(key)
+    ]
+    if values or moved:
+        raise UserError(
+            f"the pipeline is running already, with another config{listed([*values.values(), *moved])}",
+            where=plan.id,
+            hint=f"clew resume {plan.id} follows it, clew stop {plan.id} ends it",
+        )
 
 
 def find_plan(workspace: Workspace, name: str) -> Plan | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
+from clew.logs.redaction import Redactor
 from clew.reports.document import Block, Code, Mono, Note, Paragraph, Section, Strong
 from clew.reports.stages import Stage
 from clew.runs import Failure, State
@@ -30,7 +32,9 @@ def failures_section(stages: Sequence[Stage], *, of: str) -> Section:
 
 
 def _earlier(stage: Stage) -> list[tuple[int, str]]:
-    return [(attempt, reason) for attempt, reason in stage.facts.failures if attempt < (stage.attempt or 0)]
+    found = [(attempt, reason) for attempt, reason in stage.facts.failures if attempt < (stage.attempt or 0)]
+    redactor = Redactor.of()  # also for runs whose logs were written without a filter
+    return [(attempt, redactor.text(reason)) for attempt, reason in found]
 
 
 def _blocks(stage: Stage) -> Iterator[Block]:
@@ -39,9 +43,10 @@ def _blocks(stage: Stage) -> Iterator[Block]:
     if stage.failure is None:
         yield Note(f"A later attempt went on; the run is {stage.state}.")
         return
-    yield Paragraph([f"{_ENDINGS[stage.state or State.UNKNOWN]}: ", *_reason(stage.failure)])
-    if stage.failure.log_tail:
-        tail = stage.failure.log_tail[-_LOG_LINES:]
+    failure = Failure(**Redactor.of().tree(asdict(stage.failure)))
+    yield Paragraph([f"{_ENDINGS[stage.state or State.UNKNOWN]}: ", *_reason(failure)])
+    if failure.log_tail:
+        tail = failure.log_tail[-_LOG_LINES:]
         yield Paragraph(f"The last {len(tail)} lines of its log:" if len(tail) > 1 else "The last line of its log:")
         yield Code("\n".join(tail))
     else:

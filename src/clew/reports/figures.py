@@ -44,6 +44,7 @@ _STYLE = {
 }
 _FEW_POINTS = 40
 _MAX_NAME = 28
+_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,19 @@ def _save(canvas: Canvas, form: str) -> bytes:
 
 def _canvas(plot: Plot) -> Canvas:
     module = require("matplotlib.figure", extra="report")
-    width = 6.2 if len(plot) == 1 else 3.3 * len(plot)
-    canvas: Canvas = module.Figure(figsize=(width, _height(plot)), layout="constrained")
+    columns = min(len(plot), _COLUMNS)
+    rows = math.ceil(len(plot) / columns)
+    width = 6.2 if columns == 1 else 3.3 * columns
+    canvas: Canvas = module.Figure(figsize=(width, rows * _height(plot)), layout="constrained")
     named: list[str] = []
-    for axes, panel in zip(canvas.subplots(1, len(plot), squeeze=False)[0], plot, strict=True):
+    for place, panel in enumerate(plot):
+        axes = canvas.add_subplot(rows, columns, place + 1)
         if isinstance(panel, Curves):
             _draw_curves(axes, panel)
         else:
             names = [shorten(clean(row.label), _MAX_NAME) for row in panel.rows]
-            _draw_dots(axes, panel, names if names != named else [""] * len(names))
+            is_known = names == named and place % columns > 0
+            _draw_dots(axes, panel, [""] * len(names) if is_known else names)
             named = names
     return canvas
 

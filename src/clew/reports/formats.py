@@ -97,6 +97,8 @@ def spoken(value: Any) -> str:
 
 def to_float(value: Any) -> float | None:
     """Return the number that a journal holds, where ``nan`` and infinities are spelled as text; None for none."""
+    if type(value) is float:
+        return value  # nearly all are: a report reads a million of them
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

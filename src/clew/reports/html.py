@@ -54,7 +54,6 @@ _HEAD = """\
 {style}</style>
 </head>
 <body>
-<h1>{title}</h1>
 """
 
 
@@ -65,8 +64,18 @@ def to_html(document: Document, figures: Mapping[str, str]) -> str:
         document: The report.
         figures: SVG elements by the names of the figures that could be drawn.
     """
-    head = _HEAD.format(title=escape(document.title), style=_STYLE)
-    return head + "\n".join(_Renderer(figures).blocks(document.blocks, 2)) + "\n</body>\n</html>\n"
+    body = f"<h1>{escape(document.title)}</h1>\n{blocks_to_html(document.blocks, figures, 2)}"
+    return page(document.title, body)
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page around the HTML of its body; it may load nothing and run nothing."""
+    return _HEAD.format(title=escape(title), style=_STYLE) + body + "\n</body>\n</html>\n"
+
+
+def blocks_to_html(blocks: Sequence[Block], figures: Mapping[str, str], level: int) -> str:
+    """Render blocks; headings begin at ``level``. See :func:`to_html`."""
+    return "\n".join(_Renderer(figures).blocks(blocks, level))
 
 
 def escape(text: str) -> str:
@@ -95,7 +104,8 @@ class _Renderer:
             case Figure():
                 return self._figure(block)
             case Section():
-                title = f"<h{level}>{_inline(block.title)}</h{level}>"
+                tag = f"h{min(level, 6)}"
+                title = f"<{tag}>{_inline(block.title)}</{tag}>"
                 return ["<section>", title, *self.blocks(block.blocks, level + 1), "</section>"]
 
     def _figure(self, figure: Figure) -> list[str]:

@@ -36,8 +36,12 @@ def to_markdown(document: Document, figures: Collection[str], folder: str) -> st
         figures: Names of the figures that exist as ``folder/NAME.png``.
         folder: Where they are, relative to the Markdown file.
     """
-    lines = [f"# {escape(document.title)}", *_Renderer(figures, folder).blocks(document.blocks, 2)]
-    return "\n\n".join(lines) + "\n"
+    return f"# {escape(document.title)}\n\n{blocks_to_markdown(document.blocks, figures, folder, 2)}\n"
+
+
+def blocks_to_markdown(blocks: Sequence[Block], figures: Collection[str], folder: str, level: int) -> str:
+    """Render blocks without a line break at the end; headings begin at ``level``. See :func:`to_markdown`."""
+    return "\n\n".join(_Renderer(figures, folder).blocks(blocks, level))
 
 
 def escape(text: str) -> str:
@@ -67,7 +71,7 @@ class _Renderer:
             case Figure():
                 return self._figure(block)
             case Section():
-                return [f"{'#' * level} {_inline(block.title)}", *self.blocks(block.blocks, level + 1)]
+                return [f"{'#' * min(level, 6)} {_inline(block.title)}", *self.blocks(block.blocks, level + 1)]
 
     def _figure(self, figure: Figure) -> list[str]:
         caption = escape(figure.caption)

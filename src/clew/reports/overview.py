@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clew.reports.document import Column, Inline, Mono, Paragraph, Section, Strong, Table, Text
 from clew.reports.formats import MISSING, difference, duration, moment, number
-from clew.reports.results import scores_of
+from clew.reports.results import Score, scores_of
 from clew.reports.stages import Stage, evaluations_of, heading
 from clew.runs import State
 
@@ -45,22 +45,37 @@ def pipeline_summary(title: str, stages: Sequence[Stage]) -> Paragraph:
 
 
 def _gain(stages: Sequence[Stage]) -> list[Inline]:
-    """From the first evaluation to the last, in the first metric that both have, if they asked the same problems."""
+    """From the first evaluation to the last, in the metric that changed most clearly, if they asked the same problems.
+
+    Clear is a change that is large beside the intervals; better or worse makes no difference.
+    """
     evaluations = [stage for stage in evaluations_of(stages) if stage.facts.evaluation.count]
-    if (
-        len(evaluations) < 2
-        or len({stage.facts.evaluation.problems for stage in (evaluations[0], evaluations[-1])}) > 1
-    ):
+    if len(evaluations) < 2:
+        return []
+    first, last = evaluations[0], evaluations[-1]
+    if first.facts.evaluation.problems != last.facts.evaluation.problems:
         return []
     scores = scores_of(stages)
-    earlier = {score.metric: score for score in scores if score.stage is evaluations[0]}
-    for score in scores:
-        before = earlier.get(score.metric)
-        if score.stage is evaluations[-1] and before and before.value is not None and score.value is not None:
-            change = difference(score.value - before.value, in_percent=score.is_proportion)
-            values = f" went from {before.text} to {score.text} ({change}) on the same {number(score.count)} examples."
-            return [" From ", Mono(before.stage.name), " to ", Mono(score.stage.name), ", ", Mono(score.metric), values]
-    return []
+    earlier = {score.metric: score for score in scores if score.stage is first}
+    pairs = [(earlier[score.metric], score) for score in scores if score.stage is last and score.metric in earlier]
+    changes = [(pair, clear) for pair in pairs if (clear := _clearness(*pair)) is not None]
+    if not changes:
+        return []
+    (before, after), _ = max(changes, key=lambda change: change[1])
+    change = difference((after.value or 0.0) - (before.value or 0.0), in_percent=after.is_proportion)
+    values = f": from {before.text} to {after.text} ({change}) on the same {number(after.count)} examples."
+    names: list[Inline] = [" From ", Mono(first.name), " to ", Mono(last.name)]
+    return [*names, " the clearest change is in ", Mono(after.metric), values]
+
+
+def _clearness(before: Score, after: Score) -> float | None:
+    """The change beside the widths of both intervals: 0 without them, None where a value is missing."""
+    if before.value is None or after.value is None:
+        return None
+    if before.interval is None or after.interval is None:
+        return 0.0
+    width = before.interval[1] - before.interval[0] + after.interval[1] - after.interval[0]
+    return abs(after.value - before.value) / width if width else 0.0
 
 
 def stages_section(stages: Sequence[Stage], *, of: str) -> Section:

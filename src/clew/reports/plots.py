@@ -51,4 +51,4 @@ class Dots:
 
 
 Plot: TypeAlias = Sequence[Curves | Dots]
-"""Panels side by side."""
+"""Panels side by side, three in a row."""

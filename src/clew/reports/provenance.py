@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clew.reports.document import Block, Column, Mono, Note, Section, Table, Text
-from clew.reports.formats import MISSING, size
+from clew.reports.formats import MISSING, number, size
 from clew.reports.stages import Stage, heading
+from clew.runs import JobResult
 
 _SHOWN_HASH = 16
 
@@ -18,7 +19,8 @@ def environment_section(stages: Sequence[Stage]) -> Section:
     groups: dict[str, tuple[dict[str, str], list[str]]] = {}
     for stage in stages:
         if stage.environment:
-            flat = _flat(stage.environment)
+            # Data differs from stage to stage where versions do not: it has a table of its own.
+            flat = _flat({key: value for key, value in stage.environment.items() if key != "data"})
             groups.setdefault(json.dumps(flat, sort_keys=True), (flat, []))[1].append(stage.name)
     if not groups:
         return Section("Environment", [Note("No environment is known: no worker has started.")])
@@ -53,7 +55,7 @@ def artifacts_section(stages: Sequence[Stage], *, of: str) -> Section:
     ]
     columns = [Column(heading(of)), Column("artifact"), Column("size", numeric=True), Column("SHA-256")]
     published: Block = Table(columns, rows) if rows else Note("No artifact was published.")
-    return Section("Artifacts", [published, *_hashes(stages, of)])
+    return Section("Artifacts", [published, *_hashes(stages, of), *_circumstances(stages, of)])
 
 
 def _hashes(stages: Sequence[Stage], of: str) -> list[Block]:
@@ -64,6 +66,32 @@ def _hashes(stages: Sequence[Stage], of: str) -> list[Block]:
     ]
     columns = [Column(heading(of)), Column("run id"), Column("config hash"), Column("code hash")]
     return [Table(columns, rows)] if rows else []
+
+
+def _circumstances(stages: Sequence[Stage], of: str) -> list[Block]:
+    """What is known of some runs only: data that was read, copies elsewhere, trackers, machine, energy."""
+    rows: list[list[Text]] = [
+        [Mono(stage.name), what, value] for stage in stages if stage.result for what, value in _set(stage.result)
+    ]
+    return [Table([Column(heading(of)), Column("what"), Column("value")], rows)] if rows else []
+
+
+def _set(result: JobResult) -> Iterator[tuple[Text, Text]]:
+    data = result.environment.get("data")
+    for key, digest in data.items() if isinstance(data, Mapping) else ():
+        yield ["data of ", Mono(str(key))], _short(str(digest))
+    if result.remote is not None:
+        at = f" at {result.remote.revision}" if result.remote.revision else ""
+        yield "pushed to", Mono(f"{result.remote.url}{at}")
+    for name, url in result.trackers.items():
+        yield ["tracked by ", Mono(name)], Mono(url)
+    if result.instance is not None:
+        yield "machine", Mono(result.instance)
+    if result.preempted is not None:
+        yield "machine taken away", "yes" if result.preempted else "no"
+    if result.energy is not None:
+        kind = "estimated by" if result.energy.estimated else "metered by"
+        yield "energy", [f"{number(result.energy.joules)} J, {kind} ", Mono(result.energy.meter)]
 
 
 def _short(digest: str) -> Text:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clew.reports.document import Block, Column, Figure, Mono, Note, Paragraph, Section, Table, Text
-from clew.reports.formats import MISSING, difference, number, percent, percent_range
+from clew.reports.formats import MISSING, difference, number, percent, percent_range, to_float
 from clew.reports.plots import Dot, Dots
 from clew.reports.stages import Stage, evaluations_of, heading, predecessor
 from clew.runs import State
 
-_MAX_PANELS = 3
+_MAX_PANELS = 9
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Score:
         """The value, a proportion in percent."""
         return percent(self.value) if self.is_proportion else number(self.value)
 
+    @property
+    def interval_text(self) -> str:
+        """The 95 % interval, of a proportion in percent."""
+        if self.is_proportion or self.interval is None:
+            return percent_range(self.interval)
+        return f"{number(self.interval[0])} – {number(self.interval[1])}"
+
 
 def scores_of(stages: Sequence[Stage]) -> list[Score]:
     """Return the metrics of all evaluations, from the examples where the journal holds them, else from the result.
@@ -48,19 +56,27 @@ def _scores(stage: Stage, no_shares: Collection[str]) -> Iterator[Score]:
     tallies = evaluation.tallies
     for name, tally in tallies.items():
         is_share = name not in no_shares
+        noted = _noted_interval(stage, name)
         if evaluation.is_sampled:
-            yield Score(stage, name, tally.mean, evaluation.count, _noted_interval(stage, name), is_share)
+            yield Score(stage, name, tally.mean, evaluation.count, noted, is_share)
         else:
-            yield Score(stage, name, tally.mean, tally.count, tally.interval if is_share else None, is_share)
+            yield Score(stage, name, tally.mean, tally.count, noted or (tally.interval if is_share else None), is_share)
     for name, value in (stage.result.metrics if stage.result else {}).items():
         if name not in tallies and name != "count":
-            yield Score(stage, name, value, None, None, False)
+            yield Score(
+                stage, name, value, None, _noted_interval(stage, name), _noted(stage, name).get("method") == "wilson"
+            )
 
 
 def _noted_interval(stage: Stage, metric: str) -> tuple[float, float] | None:
     """Return the interval that the evaluation itself worked out, which knows that answers to one problem are alike."""
-    noted = (stage.result.intervals if stage.result else {}).get(metric)
-    return (noted["low"], noted["high"]) if noted else None
+    noted = _noted(stage, metric)
+    low, high = to_float(noted.get("low")), to_float(noted.get("high"))
+    return None if low is None or high is None else (low, high)
+
+
+def _noted(stage: Stage, metric: str) -> Mapping[str, Any]:
+    return stage.result.intervals.get(metric, {}) if stage.result else {}
 
 
 def gain_of(score: Score, scores: Sequence[Score], stages: Sequence[Stage]) -> tuple[Score, float] | None:
@@ -86,7 +102,7 @@ def results_section(stages: Sequence[Stage], *, of: str) -> Section:
     scores = scores_of(stages)
     blocks: list[Block] = [*_remarks(evaluations, {score.stage.name for score in scores})]
     if scores:
-        blocks += [_table(scores, stages, of), _legend(scores)]
+        blocks += [scores_table(scores, stages, of=of), _legend(scores)]
         blocks += _figure(scores) if of == "pipeline" else []
     return Section(title, blocks)
 
@@ -101,7 +117,8 @@ def _remarks(evaluations: Sequence[Stage], scored: Collection[str]) -> Iterator[
             yield Note([Mono(stage.name), f" is {stage.state}: its metrics cover only the examples scored so far."])
 
 
-def _table(scores: Sequence[Score], stages: Sequence[Stage], of: str) -> Table:
+def scores_table(scores: Sequence[Score], stages: Sequence[Stage], *, of: str) -> Table:
+    """Show scores with their intervals, and by how much each rose since the evaluation before it."""
     columns = [
         Column(heading(of)),
         Column("metric"),
@@ -118,17 +135,21 @@ def _row(score: Score, gain: tuple[Score, float] | None) -> list[Text]:
     if gain:
         shown = difference(gain[1], in_percent=score.is_proportion)
         change = [f"{shown} from ", Mono(gain[0].stage.name)]
-    interval = percent_range(score.interval)
-    return [Mono(score.stage.name), Mono(score.metric), score.text, interval, number(score.count), change]
+    return [Mono(score.stage.name), Mono(score.metric), score.text, score.interval_text, number(score.count), change]
 
 
 def _legend(scores: Sequence[Score]) -> Note:
     if not any(score.interval for score in scores):
         return Note("No interval is given: no metric is a proportion of examples that are in the journal.")
+    text = (
+        "Intervals of proportions are score intervals (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209–212), where "
+        "every example scored 0 or 1. "
+    )
+    if any(score.interval and not score.is_proportion for score in scores):
+        text += "Those of other metrics are percentile bootstrap intervals (B. Efron, Ann. Statist. 7 (1979), 1–26). "
     return Note(
-        "Intervals are score intervals of a proportion (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209–212), where "
-        "every example scored 0 or 1. They say how far the number of examples pins the value down, and nothing of "
-        "other seeds. A change is given between evaluations of the very same examples."
+        f"{text}They say how far the number of examples pins the value down, and nothing of other seeds. "
+        "A change is given between evaluations of the very same examples."
     )
 
 
@@ -152,7 +173,7 @@ def _panel(name: str, scores: Sequence[Score]) -> Dots:
             score.stage.name,
             score.value * scale,
             score.text if shares else number(score.value),
-            (score.interval[0] * scale, score.interval[1] * scale) if shares and score.interval else None,
+            (score.interval[0] * scale, score.interval[1] * scale) if score.interval else None,
         )
         for score in scores
         if score.value is not None

@@ -2,8 +2,8 @@
 
 from clew.runs.inbox import Command, Inbox
 from clew.runs.journal import Event, JournalTail, JournalWriter, read_events
-from clew.runs.result import Artifact, Energy, Failure, JobResult, Remote
-from clew.runs.run import Run, RunInfo, create_run
+from clew.runs.result import Artifact, Energy, Failure, JobResult, Remote, result_schema
+from clew.runs.run import Run, RunExists, RunInfo, create_run
 from clew.runs.states import ACTIVE, FINAL, RESUMABLE, Fenced, IllegalMove, Owner, RunState, State, StateFile
 from clew.runs.workspace import Workspace
 
@@ -25,6 +25,7 @@ __all__ = [
     "Owner",
     "Remote",
     "Run",
+    "RunExists",
     "RunInfo",
     "RunState",
     "State",
@@ -32,4 +33,5 @@ __all__ = [
     "Workspace",
     "create_run",
     "read_events",
+    "result_schema",
 ]

@@ -13,6 +13,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from clew.errors import UserError
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -56,6 +58,22 @@ def write_atomically(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace ``path`` atomically by ``value`` as indented JSON."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """Return a path below a folder, for somebody who is to write there and nowhere else.
+
+    Raises:
+        UserError: If it leads out: absolute, by ``..``, or through a symbolic link.
+    """
+    path = folder / name
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts or not _is_below(path, folder):
+        raise UserError(f"{name!r} leads out of its folder", where=str(folder), hint="name something inside of it")
+    return path
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve()) and path.resolve() != folder.resolve()
 
 
 def read_json(path: Path) -> Any:

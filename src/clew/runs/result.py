@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clew.logs.redaction import Redactor
+from clew.runs.damage import readable
 from clew.runs.files import read_json, write_json
 from clew.runs.journal import spell_non_finite
 
@@ -93,16 +95,26 @@ class JobResult:
     """The run directory, where it was written."""
 
     def save(self, run_folder: Path) -> None:
-        """Write ``result.json``."""
-        write_json(run_folder / "result.json", spell_non_finite(asdict(self)))
+        """Write ``result.json``; why it failed is told without secrets."""
+        value = asdict(self)
+        if self.failure:
+            value["failure"] = Redactor.of().tree(value["failure"])
+        write_json(run_folder / "result.json", spell_non_finite(value))
 
     @classmethod
     def load(cls, run_folder: Path) -> JobResult | None:
-        """Read ``result.json``; None when there is none yet."""
-        try:
-            value = read_json(run_folder / "result.json")
-        except FileNotFoundError:
-            return None
+        """Read ``result.json``; None when there is none yet.
+
+        Raises:
+            DamagedRun: If it holds no result.
+        """
+        path = run_folder / "result.json"
+        with readable(path):
+            return cls._read(path) if path.exists() else None
+
+    @classmethod
+    def _read(cls, path: Path) -> JobResult:
+        value = read_json(path)
         artifacts = {name: Artifact(**item) for name, item in value["artifacts"].items()}
         failure = Failure(**value["failure"]) if value["failure"] else None
         metrics = {name: float(number) for name, number in value["metrics"].items()}
@@ -110,6 +122,12 @@ class JobResult:
         remote = Remote(**value["remote"]) if value.get("remote") else None
         read = {"metrics": metrics, "artifacts": artifacts, "failure": failure, "energy": energy, "remote": remote}
         return cls(**{**value, **read})
+
+
+def result_schema() -> dict[str, Any]:
+    """Return the JSON schema by which every ``result.json`` validates; ``clew config schema result`` prints it."""
+    schema: dict[str, Any] = read_json(Path(__file__).with_name("result.schema.json"))
+    return schema
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:

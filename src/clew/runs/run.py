@@ -7,19 +7,26 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from clew.errors import UserError
+from clew.runs.damage import readable
 from clew.runs.files import read_json, sync_directory, write_atomically, write_json
+from clew.runs.following import tracker_places
 from clew.runs.ids import ulid
 from clew.runs.inbox import Inbox
 from clew.runs.journal import Event, read_events
+from clew.runs.pushed import read_remote
 from clew.runs.result import JobResult
 from clew.runs.states import State, StateFile
 
 FOLDERS = ("journal", "inbox", "checkpoints", "artifacts", "logs")
+
+
+class RunExists(UserError):
+    """The name of a run is taken."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,10 @@ class Run:
         """The identity of the run.
 
         Raises:
-            UserError: If ``run.json`` is gone or damaged.
+            DamagedRun: If ``run.json`` is gone or holds no identity.
         """
-        return RunInfo(**self._read("run.json"))
+        with readable(self.path / "run.json"):
+            return RunInfo(**read_json(self.path / "run.json"))
 
     @property
     def states(self) -> StateFile:
@@ -95,8 +103,17 @@ class Run:
 
     @property
     def result(self) -> JobResult | None:
-        """The outcome; None while there is none."""
-        return JobResult.load(self.path)
+        """The outcome; None while there is none. Trackers and pushes may come later than the worker's last word."""
+        found = JobResult.load(self.path)
+        trackers = tracker_places(self.path)
+        return found and replace(
+            found, trackers={**found.trackers, **trackers}, remote=read_remote(self.path) or found.remote
+        )
+
+    def make_folders(self) -> None:
+        """Make the folders that a worker needs, of which somebody may have deleted one."""
+        for name in FOLDERS:
+            (self.path / name).mkdir(parents=True, exist_ok=True)
 
     def log_path(self, attempt: int) -> Path:
         """Return the file that holds stdout and stderr of one attempt."""
@@ -114,26 +131,19 @@ class Run:
         """Yield journal events of the given kinds (all without any) as they count now."""
         return read_events(self.path / "journal", frozenset(kinds) or None)
 
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            value: dict[str, Any] = read_json(self.path / name)
-        except (OSError, ValueError) as error:
-            raise UserError(f"the run directory is damaged: {name} cannot be read ({error})", where=self.id) from error
-        return value
-
 
 def create_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str, Any]) -> Run:
     """Make a run directory in state ``created``: whole under a hidden name first, then one rename.
 
     Raises:
-        UserError: If the name exists, or the workspace cannot be written.
+        RunExists: If the name is taken.
+        UserError: If the workspace cannot be written.
     """
     final = runs / info.id
     staging = Run(runs / f".new-{info.id}-{os.getpid()}")
     try:
         shutil.rmtree(staging.path, ignore_errors=True)
-        for name in FOLDERS:
-            (staging.path / name).mkdir(parents=True)
+        staging.make_folders()
         write_atomically(staging.config_path, config_yaml)
         write_json(staging.path / "origins.json", dict(origins))
         staging.states.create()
@@ -143,14 +153,18 @@ def create_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str
     except OSError as error:
         shutil.rmtree(staging.path, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and final.is_dir():
-            raise UserError(
-                f"a run named {info.id!r} exists already",
-                where=str(final),
-                hint=f"choose another --name, or go on with it: clew resume {info.id}",
-            ) from None
+            raise _taken(final) from None
         raise UserError(
             f"the workspace cannot be written: {error.strerror}",
             where=str(runs),
             hint="choose another one with --workspace DIR or CLEW_WORKSPACE",
         ) from error
     return Run(final)
+
+
+def _taken(folder: Path) -> UserError:
+    if not (folder / "run.json").is_file():
+        what, hint = "a folder is in the way that is no run: run.json is gone", "move it away, or choose another --name"
+        return UserError(what, where=str(folder), hint=hint)
+    hint = f"choose another --name, or go on with it: clew resume {folder.name}"
+    return RunExists(f"a run named {folder.name!r} exists already", where=str(folder), hint=hint)

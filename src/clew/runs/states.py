@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clew.errors import ClewError
+from clew.runs.damage import readable
 from clew.runs.files import read_json, write_json
 
 LEASE_SECONDS = 60.0
@@ -162,12 +163,17 @@ class StateFile:
         self._moves = moves
 
     def read(self) -> RunState:
-        """Return the present state."""
-        return RunState.from_json(read_json(self.path))
+        """Return the present state.
 
-    def create(self) -> None:
-        """Write the first state."""
-        write_json(self.path, RunState(State.CREATED, changed=time.time()).to_json())
+        Raises:
+            DamagedRun: If the file is gone or holds no state.
+        """
+        with readable(self.path):
+            return RunState.from_json(read_json(self.path))
+
+    def create(self, state: RunState | None = None) -> None:
+        """Write the first state: ``created``, unless the run has a past elsewhere."""
+        write_json(self.path, (state or RunState(State.CREATED, changed=time.time())).to_json())
 
     @contextmanager
     def locked(self) -> Iterator[RunState]:

@@ -9,11 +9,13 @@ own store, which hashes and commits it. ``output_dir`` is scratch space and is e
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import PrinterCallback, TrainerCallback
 
+from clew.session.log_window import LogWindow
 from clew.session.session import Session
 from clew.session.surface import CheckpointConfig
 
@@ -28,11 +30,33 @@ _LEFT_OUT = frozenset(
 )
 
 
-class HuggingFaceSurface:
-    """Saves and loads a ``Trainer`` through the checkpoint folder that it writes itself."""
+class Watch(Protocol):
+    """Looks at the model between two steps of a ``Trainer``, and judges it."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    @property
+    def is_out(self) -> bool:
+        """Whether the training should end now."""
+
+    def measure(self, step: int, *, last: bool) -> Mapping[str, float]:
+        """Return what is due to be measured after a step; empty when nothing is, or when it was done already."""
+
+    def judge(self, step: int, measured: Mapping[str, float]) -> tuple[float | None, bool]:
+        """Return how good the state is, the lowest being the best, and whether to save it for that at once."""
+
+    def save(self, directory: Path) -> None:
+        """Write what is known so far; see :class:`clew.session.Surface`."""
+
+    def load(self, directory: Path) -> None:
+        """Take over what :meth:`save` wrote."""
+
+
+class HuggingFaceSurface:
+    """Saves and loads a ``Trainer`` through the checkpoint folder that it writes itself, and what is known of it."""
+
+    def __init__(self, trainer: Trainer, watch: Watch) -> None:
         self._trainer = trainer
+        self._watch = watch
+        self.window = LogWindow(trainer)
         self.resume_from: str | None = None
         """What to hand to ``Trainer.train(resume_from_checkpoint=...)``."""
 
@@ -42,22 +66,29 @@ class HuggingFaceSurface:
         for item in written.iterdir():
             shutil.move(item, directory / item.name)
         written.rmdir()
+        self.window.save(directory)
+        self._watch.save(directory)
 
     def load(self, directory: Path) -> None:
         """Remember the folder; ``Trainer`` can only load inside of ``train``."""
         self.resume_from = str(directory)
+        self.window.load(directory)
+        self._watch.load(directory)
 
 
 class SessionCallback(TrainerCallback):  # type: ignore[misc]
     """Forwards metrics to a session, and stands at its boundaries."""
 
-    def __init__(self, session: Session[Any]) -> None:
+    def __init__(self, session: Session[Any], watch: Watch, window: LogWindow) -> None:
         self._session = session
-        self._validated: tuple[int, float] | None = None
+        self._window = window
+        self._watch = watch
+        self._rating: float | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Say how far the run goes."""
+        """Say how far the run goes, and go on summing where the last attempt stopped."""
         self._session.horizon(state.max_steps)
+        self._window.restore()
 
     def on_log(
         self,
@@ -73,46 +104,87 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
             for name, value in (logs or {}).items()
             if isinstance(value, int | float) and name not in _LEFT_OUT
         }
-        if "eval_loss" in numbers:
-            self._validated = (state.global_step, numbers["eval_loss"])
         if numbers:
             self._session.log(state.global_step, numbers)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Ask ``Trainer`` to write its state if the session wants to save after this step."""
+        """Measure what is due, and ask ``Trainer`` to write its state if the session wants to save after this step."""
+        last = state.global_step >= state.max_steps
+        # The loss of the training belongs beside that of a validation, and at the end; after it, it would be too late.
+        control.should_log = control.should_log or control.should_evaluate or last
+        self._rating = None
+        self._measure(state, control, last=last)
         if self._session.due(state.global_step):
             control.should_save = True
         return control
 
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> TrainerControl:
+        """Take the validation loss into account, which ``Trainer`` measures before it saves."""
+        self._judge(state, control, metrics or {})
+        if self._watch.is_out:
+            self._measure(state, control, last=True)
+        return control
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Commit what was written, carry out commands, and leave from here when the run is to stop."""
-        step, loss = self._validated or (None, None)
-        self._session.boundary(state.global_step, metric=loss if step == state.global_step else None)
+        # A new best is saved where nothing is due, too; a step that is saved already is not saved again.
+        self._session.checkpoint(state.global_step, metric=self._rating)
+        self._session.boundary(state.global_step, metric=self._rating)
+
+    def _measure(self, state: TrainerState, control: TrainerControl, *, last: bool) -> None:
+        if measured := self._watch.measure(state.global_step, last=last):
+            self._session.log(state.global_step, measured)
+            self._judge(state, control, measured)
+
+    def _judge(self, state: TrainerState, control: TrainerControl, measured: Mapping[str, float]) -> None:
+        rating, saves = self._watch.judge(state.global_step, measured)
+        if rating is not None:
+            self._rating = rating
+        control.should_save = control.should_save or saves
+        if self._watch.is_out:
+            control.should_training_stop = control.should_log = True
 
 
-def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig) -> None:
+def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig, watch: Watch) -> int:
     """Run a ``Trainer`` under a session: restored, steered and saved like any other run.
 
     Args:
         session: The live run.
         trainer: Built with ``save_strategy="no"`` and an ``output_dir`` made by :func:`scratch_directory`.
         policy: When to save.
+        watch: Looks at the model and judges it.
+
+    Returns:
+        The number of finished steps.
 
     Raises:
         RunStopped: When the run was asked to stop.
     """
-    surface = HuggingFaceSurface(trainer)
+    surface = HuggingFaceSurface(trainer, watch)
     finished = session.attach(surface, policy)
     trainer.remove_callback(PrinterCallback)  # the journal has the numbers
-    trainer.add_callback(SessionCallback(session))
+    trainer.add_callback(SessionCallback(session, watch, surface.window))
     session.horizon(trainer.args.max_steps)
-    if finished < trainer.args.max_steps:
+    if finished < trainer.args.max_steps and not watch.is_out:
         trainer.train(resume_from_checkpoint=surface.resume_from)
-        return
+        return int(trainer.state.global_step)
     # The run ended after its last step: only the weights are needed for what follows.
-    trainer._load_from_checkpoint(surface.resume_from)
+    load_weights(trainer, Path(str(surface.resume_from)))
+    return finished
+
+
+def load_weights(trainer: Trainer, checkpoint: Path) -> None:
+    """Put the weights of a checkpoint into the model that a ``Trainer`` trains, and nothing else of it."""
+    trainer._load_from_checkpoint(str(checkpoint))
 
 
 def scratch_directory(session: Session[Any]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
+from clew.logs.logger import Logger
 from clew.runs import Fenced, StateFile
 from clew.runs.states import LEASE_SECONDS
 
@@ -23,6 +24,7 @@ class LeaseKeeper:
         self._attempt = attempt
         self._interval = interval
         self._closed = threading.Event()
+        self._log = Logger("clew.session", run=states.path.parent.name, attempt=attempt)
         self.fenced: Fenced | None = None
         """Set once another attempt has taken over; the session raises it at the next boundary."""
         self._thread = threading.Thread(target=self._keep, name="clew-lease", daemon=True)
@@ -43,7 +45,8 @@ class LeaseKeeper:
                 self._states.renew(self._attempt)
             except Fenced as error:
                 self.fenced = error
+                self._log.warning("another attempt has taken over")
                 return
-            except OSError:
+            except OSError as error:
                 # A file system that hiccups is no reason to end a healthy run; the lease gives it a minute.
-                continue
+                self._log.warning("the lease could not be renewed", reason=error.strerror)

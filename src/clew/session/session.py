@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,10 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from clew.checkpoints import Checkpoint, CheckpointStore
+from clew.errors import UserError
+from clew.logs.logger import Logger
 from clew.runs import Artifact, Command, JournalWriter, Run, State
-from clew.runs.files import sync_directory, sync_tree, tree_bytes, tree_digest
+from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
 from clew.session.lease import LeaseKeeper
 from clew.session.signals import StopSignals
 from clew.session.surface import CheckpointConfig, RunStopped, Surface
@@ -40,6 +41,7 @@ class Session(Generic[ConfigT]):
         self.attempt = attempt
         self.artifacts: dict[str, Artifact] = {}
         self._journal = JournalWriter(run.path / "journal", attempt)
+        self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._inbox = run.inbox
         self._store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
         self._lease = LeaseKeeper(run.states, attempt)
@@ -76,17 +78,33 @@ class Session(Generic[ConfigT]):
             more: The same, as keywords.
         """
         self._mark_fresh()
-        values = {name: float(value) for name, value in {**(metrics or {}), **more}.items()}
-        self._journal.write("metric", step=step, values=values)
+        given = {**(metrics or {}), **more} if more else metrics or {}
+        values = {name: float(value) for name, value in given.items()}
+        self._journal.write_metrics(step, values)
 
     def event(self, kind: str, **fields: Any) -> None:
-        """Record anything else, such as a rollout or a generation; ``fields`` must be JSON."""
+        """Record anything else, such as a rollout or a generation.
+
+        Args:
+            kind: What it is, such as ``generation``.
+            fields: What there is to say, as JSON. With ``step`` it is superseded when a later attempt does that step again.
+        """
         if "step" in fields:
             self._mark_fresh()
         self._journal.write(kind, **fields)
 
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the run's events of a kind so far, of all attempts, without those that were superseded."""
+        self._journal.flush()
+        return list(self.run.events(kind))
+
     def horizon(self, total: int, unit: str = "step") -> None:
-        """Say how far this run goes, for those who show its progress."""
+        """Say how far this run goes, for those who show its progress.
+
+        Args:
+            total: The number of the last step.
+            unit: What a step is called.
+        """
         self._journal.write("horizon", total=total, unit=unit)
         self._journal.flush()
 
@@ -95,20 +113,30 @@ class Session(Generic[ConfigT]):
         """Give a path under which the body creates a file or folder; it is published when the body succeeds.
 
         Args:
-            name: The artifact's name, and its path below ``artifacts/``.
+            name: The artifact's name, which is that of a file or folder in ``artifacts/``.
+
+        Raises:
+            UserError: If the name is none, such as one that leads elsewhere.
         """
-        final = self.run.artifacts / name
+        final = path_inside(self.run.artifacts, name)
+        if final.parent != self.run.artifacts or name.startswith("."):
+            raise UserError(f"{name!r} cannot be the name of an artifact", hint="take one without '/' and no dot first")
         staging = self.run.artifacts / f".making-{name}"
         _remove(staging)
-        yield staging
-        sync_tree(staging)
+        try:
+            yield staging
+            sync_tree(staging)
+        except BaseException:
+            _remove(staging)
+            raise
         self.run.states.check(self.attempt)
         _remove(final)
         staging.rename(final)
         sync_directory(final.parent)
         path = final.relative_to(self.run.path).as_posix()
-        self.artifacts[name] = Artifact(path, tree_digest(final), tree_bytes(final))
-        self._journal.write("artifact", name=name, path=path, sha256=self.artifacts[name].sha256)
+        made = self.artifacts[name] = Artifact(path, tree_digest(final), tree_bytes(final))
+        self._journal.write("artifact", name=name, path=path, sha256=made.sha256, bytes=made.bytes)
+        self._log.info("artifact published", name=name, bytes=made.bytes)
 
     # Saving and restoring.
 
@@ -127,10 +155,11 @@ class Session(Generic[ConfigT]):
         checkpoint, bad = self._store.newest_good()
         for step, problem in bad.items():
             self._journal.write("checkpoint_bad", at=step, problem=problem)
-            print(f"clew: checkpoint step {step} cannot be used: {problem}", file=sys.stderr, flush=True)
+            self._log.warning(f"checkpoint step {step} cannot be used: {problem}", step=step)
         if checkpoint is not None:
             surface.load(checkpoint.path)
             self._saved_step = checkpoint.step
+            self._log.info("checkpoint restored", step=checkpoint.step)
         self._restore_event(checkpoint)
         return checkpoint.step if checkpoint else 0
 
@@ -147,6 +176,7 @@ class Session(Generic[ConfigT]):
         self._saved_step = step
         self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric)
         self._journal.flush(sync=True)
+        self._log.info("checkpoint saved", step=step)
         self._store.prune(self._policy.keep_last)
 
     # Boundaries.
@@ -200,6 +230,7 @@ class Session(Generic[ConfigT]):
             "command", id=command.id, verb=command.verb, issuer=command.issuer, at=step, outcome=outcome
         )
         self._journal.flush(sync=True)
+        self._log.info(f"command {command.verb} {outcome}", id=command.id, issuer=command.issuer, step=step)
         self._done.add(command.id)
         self._inbox.remove(command)
 

@@ -151,7 +151,7 @@ def pull(connection: Connection, run: Run, budget: int) -> tuple[Progress, bool]
         forget(connection, run.id)
         known = {}
     changed = documents.update(connection, run)
-    positions = {name: position for name, (position, _) in known.items() if name not in documents.NAMES}
+    positions = {name: position for name, (position, _) in known.items() if not documents.is_document(name)}
     read, more = JournalReader(connection, run.id, positions).read(run.path / "journal", budget)
     now = {**stamps, **{name: (position, 0) for name, position in positions.items()}}
     if now != known:
@@ -173,8 +173,8 @@ def is_behind(run: Run, known: Known) -> bool:
         sizes = {path.name: path.stat().st_size for path, _, _ in journal_files(run.path / "journal")}
     except FileNotFoundError:
         return False
-    taken = {name: values for name, values in known.items() if name in documents.NAMES}
-    positions = {name: values[0] for name, values in known.items() if name not in documents.NAMES}
+    taken = {name: values for name, values in known.items() if documents.is_document(name)}
+    positions = {name: values[0] for name, values in known.items() if not documents.is_document(name)}
     return stamps != taken or sizes != positions
 
 
@@ -258,7 +258,9 @@ def _was_replaced(connection: Connection, run: Run, known: Known) -> bool:
     if before != documents.uid(run):
         return True
     sizes = {path.name: path.stat().st_size for path, _, _ in journal_files(run.path / "journal")}
-    return any(sizes.get(name, -1) < position for name, (position, _) in known.items() if name not in documents.NAMES)
+    return any(
+        sizes.get(name, -1) < position for name, (position, _) in known.items() if not documents.is_document(name)
+    )
 
 
 def _known(connection: Connection) -> dict[str, Known]:

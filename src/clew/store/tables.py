@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Double, Index, MetaData, Table, Text
 from sqlalchemy.types import TypeEngine
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that the tables below stand for."""
 
 TEXT: TypeEngine[str] = Text().with_variant(Text(collation="C"), "postgresql")
@@ -60,6 +60,15 @@ runs = Table(
     _text("reason"),
     _text("config"),
     _text("result"),
+    _text("signal"),
+    _whole("out_of_memory"),
+    _text("instance"),
+    _whole("preempted"),
+    _number("joules"),
+    _text("meter"),
+    _whole("energy_estimated"),
+    _text("remote"),
+    _text("remote_revision"),
 )
 results = Table(
     "results",
@@ -68,7 +77,11 @@ results = Table(
     _text("name", key=True),
     _number("value"),
     _text("not_finite"),
+    _number("low"),
+    _number("high"),
+    _text("method"),
 )
+trackers = Table("trackers", metadata, _text("run", key=True), _text("name", key=True), _text("place"))
 attempts = Table(
     "attempts",
     metadata,
@@ -128,7 +141,7 @@ EVENT_TABLES = (metrics, rollouts, generations, samples, commands, checkpoints, 
 NESTED = frozenset({"config", "result", "environment", "rewards", "scores", "args", "data"})
 """Columns whose text is JSON."""
 
-CONTENT = (runs, results, attempts, *EVENT_TABLES)
+CONTENT = (runs, results, trackers, attempts, *EVENT_TABLES)
 """What there is to read; the other tables are the store's own."""
 
 for _table in EVENT_TABLES:

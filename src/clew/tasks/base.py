@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from clew.config import Registry, config
 from clew.errors import DataError, UserError
+from clew.tasks.hooks import Hooks
 
 SPLITS = ("train", "validation", "test")
 
@@ -85,8 +86,8 @@ class MissingSplit(DataError):
 
 
 @config
-class Task:
-    """The base of every task; subclasses define the parts that they have."""
+class Task(Hooks):
+    """The base of every task; subclasses define the parts that they have, and hooks where they want them."""
 
     def documents(self, split: str) -> Iterable[str]:
         """Yield plain texts for pretraining."""
@@ -113,22 +114,14 @@ class Task:
         return self.examples(split)
 
     def metrics(self, example: Example, completion: str) -> Mapping[str, float]:
-        """Return the named scores of one completion; without an own definition, the rewards that apply."""
-        scores = {reward.name: reward.score(example, completion) for reward in self.rewards()}
-        return {name: score for name, score in scores.items() if score is not None}
-
-    def skipped(self, part: str, split: str) -> Sequence[DataError]:
-        """Return the rows that a part leaves out because they are bad; a job puts their number into its notes.
+        """Return the named scores of one completion; without an own definition, the rewards that apply.
 
         Args:
-            part: ``documents``, ``examples``, ``prompts`` or ``problems``.
-            split: Which split.
+            example: What was asked.
+            completion: The answer as text.
         """
-        return ()
-
-    def keeps_order(self) -> bool:
-        """Return whether the order of the training examples means something; then a trainer must not shuffle them."""
-        return False
+        scores = {reward.name: reward.score(example, completion) for reward in self.rewards()}
+        return {name: score for name, score in scores.items() if score is not None}
 
 
 def has_part(task: Task, part: str) -> bool:

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from clew.errors import require
-from clew.tasks.base import Example
+from clew.tasks.base import Example, Task
 from clew.tasks.render import Chat, prompt_ids, render_example
 
 IGNORED = -100
@@ -65,19 +65,22 @@ class Labelled:
         return any(token in special for token in trained)
 
 
-def label(examples: Sequence[Example], tokenizer: Any, chat: Chat = "auto") -> list[Labelled]:
+def label(examples: Sequence[Example], tokenizer: Any, chat: Chat = "auto", task: Task | None = None) -> list[Labelled]:
     """Return what TRL's ``SFTTrainer`` trains on for each example, in their order.
 
     Args:
         examples: With completions.
         tokenizer: A Hugging Face tokenizer.
         chat: Whether a chat template is used, as in the job ``sft``.
+        task: Whose hook ``collate`` has the last word; None for none.
 
     Raises:
         DataError: As :func:`clew.tasks.render_example`; also for a template that drops or merges turns.
         MissingLibrary: If TRL is not installed.
     """
-    rows = [render_example(example, tokenizer, chat) for example in examples]
+    rows = _prepare([render_example(example, tokenizer, chat) for example in examples], tokenizer)
+    if task is not None:
+        rows = [_collated(task, row, tokenizer) for row in rows]
     return [
         Labelled(
             example.id,
@@ -85,7 +88,7 @@ def label(examples: Sequence[Example], tokenizer: Any, chat: Chat = "auto") -> l
             labels=tuple(row["labels"]),
             prompt=tuple(prompt_ids(example.prompt, tokenizer, chat)),
         )
-        for example, row in zip(examples, _prepare(rows, tokenizer), strict=True)
+        for example, row in zip(examples, rows, strict=True)
     ]
 
 
@@ -108,6 +111,15 @@ def _prepare(rows: list[dict[str, Any]], tokenizer: Any) -> Iterable[dict[str, A
         )
         data = datasets.Dataset.from_list(rows)
         return list(trainer._prepare_dataset(data, tokenizer, arguments, False, None, "train"))
+
+
+def _collated(task: Task, row: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Return an example as it is in a batch of its own, which has no padding."""
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    default = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
+    batch = task.collate([row], default)
+    return {name: batch[name][0].tolist() for name in ("input_ids", "labels")}
 
 
 @contextmanager

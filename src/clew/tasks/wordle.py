@@ -64,6 +64,8 @@ class WordleTask(Task):
     """The weight of the reward `valid`: a word of the list."""
     consistent_weight: Annotated[float, Field(ge=0)] = 1.0
     """The weight of the reward `consistent`: the share of marks in the clues with which the guess agrees."""
+    possible_weight: Annotated[float, Field(ge=0)] = 0.0
+    """The weight of the reward `possible`: a word of the list that agrees with every mark, all or nothing."""
     green_weight: Annotated[float, Field(ge=0)] = 0.5
     """The weight of the reward `green`: the share of letters in the right place."""
     yellow_weight: Annotated[float, Field(ge=0)] = 0.25
@@ -107,24 +109,27 @@ class WordleTask(Task):
         ]
 
     def rewards(self) -> Sequence[Reward]:
-        """Return ``format``, ``valid``, ``consistent``, ``green`` and ``yellow``; all 0 without five letters."""
+        """Return ``format``, ``valid``, ``consistent``, ``possible``, ``green``, ``yellow``; 0 without five letters."""
         words = frozenset(self._vocabulary())
 
         def valid(example: Example, completion: str) -> float:
             return float(self._guess(completion) in words)
 
+        def possible(example: Example, completion: str) -> float:
+            return float(valid(example, completion) == 1.0 and self._consistent(example, completion) == 1.0)
+
         return [
             Reward("format", lambda example, completion: float(bool(self._guess(completion))), self.format_weight),
             Reward("valid", valid, self.valid_weight),
             Reward("consistent", self._consistent, self.consistent_weight),
+            Reward("possible", possible, self.possible_weight),
             Reward("green", lambda example, completion: self._share(GREEN, example, completion), self.green_weight),
             Reward("yellow", lambda example, completion: self._share(YELLOW, example, completion), self.yellow_weight),
         ]
 
     def metrics(self, example: Example, completion: str) -> Mapping[str, float]:
-        """Return the rewards, ``possible`` (a valid guess that agrees with every clue) and ``solved``."""
+        """Return the rewards and ``solved``."""
         scores = {name: float(value) for name, value in super().metrics(example, completion).items()}
-        scores["possible"] = float(scores["valid"] == 1.0 and scores["consistent"] == 1.0)
         scores["solved"] = float(self._guess(completion) == example.fields["secret"])
         return scores
 

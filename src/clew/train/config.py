@@ -58,12 +58,12 @@ OptimizerConfig = AdamWConfig | MuonConfig
 
 @config
 class EarlyStoppingConfig:
-    """End the training when the validation loss does not fall any more."""
+    """End the training when the validation loss, or what else decides about the best state, gets no better."""
 
     patience: _Count = 5
-    """How many validations in a row may pass without a lower loss than the best."""
+    """How many measurements in a row may pass without one that is better than the best."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """By how many nats a loss must be lower to count."""
+    """By how much one must be better to count; in nats for a loss."""
 
 
 @config
@@ -73,7 +73,7 @@ class TrainingConfig:
     steps: _Count | None = None
     """Optimizer steps. Without steps and tokens the model's size decides: 20 tokens a parameter."""
     tokens: _Count | None = None
-    """Tokens to train on, rounded up to whole steps; instead of steps."""
+    """Tokens to train on at the most: as many whole steps as fit; instead of steps."""
     batch_size: _Count = 32
     """Samples in one optimizer step."""
     micro_batch_size: _Count | None = None
@@ -122,4 +122,5 @@ class TrainingConfig:
         if self.steps is not None:
             return self.steps
         tokens = self.tokens or TOKENS_PER_PARAMETER * num_parameters
-        return -(-tokens // (self.batch_size * seq_len))
+        # Rounding up would train on more than was granted. A tiny model without a budget still gets its one step.
+        return max(1, tokens // (self.batch_size * seq_len))

@@ -227,8 +227,13 @@ def _matmul_dtype(precision: str, device: torch.device) -> torch.dtype:
 @torch.no_grad()
 def _copy_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
-    if parameters.keys() != weights.keys():
-        odd = sorted(parameters.keys() ^ weights.keys())
-        raise ValueError(f"the weights are of another model: {', '.join(odd[:3])}")
+    odd = sorted(parameters.keys() ^ weights.keys()) or [
+        name for name, parameter in parameters.items() if parameter.shape != weights[name].shape
+    ]
+    if odd:
+        raise DataError(
+            f"the checkpoint is of another model: {', '.join(odd[:3])}",
+            hint="a checkpoint fits the model that its run's config.yaml describes; start a new run",
+        )
     for name, parameter in parameters.items():
         parameter.copy_(weights[name])

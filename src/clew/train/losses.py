@@ -45,7 +45,8 @@ def mean_loss(
     """Return the mean token loss, in nats, over the first `num_samples` samples; draws nothing at random."""
     was_training = model.training
     model.eval()
-    total = torch.zeros((), device=device)
+    # A float32 sum stops growing at 2^24 times what is added to it. Apple's devices have nothing wider.
+    total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     num_targets = 0
     for start in range(0, num_samples, micro_batch_size):
         batch = samples.batch(np.arange(start, min(start + micro_batch_size, num_samples), dtype=np.int64))

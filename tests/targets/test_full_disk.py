@@ -1,0 +1,107 @@
+"""A disk that fills up while a run works: real, on a file system of a few megabytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from disk_jobs import __file__ as JOBS
+from disk_jobs import fill
+
+from clew.checkpoints import CheckpointStore
+from clew.cli.main import main
+from clew.jobs import create_job_run, load_job
+from clew.runs import Run, State, Workspace
+from clew.runs.disk import Reserve, is_full
+from clew.targets import LocalTarget
+from clew.targets.watching import Silent, follow
+
+pytestmark = pytest.mark.slow
+
+VALUE = sum(range(21))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 4 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def submit(disk: Path, place: str) -> Run:
+    return create_job_run(Workspace(disk), load_job({"job": f"{JOBS}:count", "name": "a", "place": place}))
+
+
+def carry_out(run: Run) -> State:
+    return follow(LocalTarget().launch(run), Silent())
+
+
+@pytest.mark.parametrize("place", ["journal", "checkpoint", "artifact", "result"])
+def test_a_run_on_a_full_disk_says_so_keeps_what_it_has_and_goes_on_with_space(place, disk):
+    run = submit(disk, place)
+    state = carry_out(run)
+    if place == "result":  # what was kept for the end is enough for it
+        assert (state, run.result.metrics["value"]) == (State.COMPLETED, VALUE)
+        return
+    assert state is State.FAILED
+    assert run.result.failure.reason.startswith("the disk is full ("), run.result.failure
+    assert run.states.read().reason == run.result.failure.reason
+    checkpoint, bad = CheckpointStore(run.checkpoints).newest_good()
+    assert (checkpoint.step, bad) == (20 if place == "artifact" else 5, {})
+    assert [event["step"] for event in run.events("metric")][:5] == [1, 2, 3, 4, 5]
+    assert list(run.artifacts.iterdir()) == []
+
+    (disk / "filler").unlink()
+    assert carry_out(run) is State.COMPLETED
+    assert run.result.metrics["value"] == VALUE
+    assert [event["step"] for event in run.events("metric")] == list(range(1, 21))
+    assert not (run.path / ".reserve").exists()
+
+
+def test_a_run_whose_end_cannot_even_be_written_is_interrupted_and_goes_on_with_space(disk, caplog):
+    run = submit(disk, "state")
+    assert carry_out(run) is State.INTERRUPTED
+    assert "the end of a cannot be written: the disk is full" in caplog.text
+    assert run.result is None
+    (disk / "filler").unlink()
+    assert carry_out(run) is State.COMPLETED
+    assert run.result.metrics["value"] == VALUE
+
+
+def test_nothing_can_be_started_on_a_full_disk_and_that_is_said(disk, capsys):
+    run = submit(disk, "journal")
+    fill(disk)
+    before = run.states.read()
+    assert main(["--workspace", str(disk), "resume", "a"]) == 2
+    said = capsys.readouterr().err
+    assert "the disk is full\n  make space and try again; what was saved is safe\n" in said
+    assert run.states.read() == before
+    with pytest.raises(Exception, match="No space left on device"):
+        create_job_run(Workspace(disk), load_job({"job": f"{JOBS}:count", "name": "b"}))
+    assert not (disk / "runs/b").exists()
+
+
+def test_a_full_disk_is_known_by_its_cause():
+    full = OSError(28, os.strerror(28))
+    wrapped = RuntimeError("it could not be saved")
+    wrapped.__cause__ = full
+    assert all(is_full(error) for error in (full, wrapped, RuntimeError("I/O error: No space left on device")))
+    assert not is_full(OSError(2, os.strerror(2)))
+
+
+def test_the_reserve_is_real_space(disk):
+    Reserve(disk).take()
+    fill(disk)
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "x").write_bytes(bytes(4096))
+    Reserve(disk).give_up()
+    (disk / "x").write_bytes(bytes(100_000))
