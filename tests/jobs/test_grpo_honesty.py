@@ -143,7 +143,7 @@ def test_a_step_is_the_same_however_it_is_cut(loss, model, tmp_path):
         run = new_run(tmp_path / str(size))
         settings = replace(still(model, lr=1e-3, steps=1, micro_batch_size=size, loss=loss, beta=0.1), lora=None)
         attempt(grpo, run, settings)
-        cut.append([metrics_of(run)[1][name] for name in ("loss", "grad_norm", "kl", "entropy")])
+        cut.append([metrics_of(run)[1][name] for name in ("loss", "grad_norm")])
     assert cut[1] == pytest.approx(cut[0], rel=1e-4, abs=1e-6)
     assert cut[2] == pytest.approx(cut[0], rel=1e-4, abs=1e-6)
 

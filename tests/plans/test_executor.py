@@ -124,6 +124,13 @@ def test_a_mended_stage_lets_the_pipeline_go_on(workspace):
     assert recorder.log == [("reused", "z"), ("started", "a"), ("started", "b")]
 
 
+def test_a_stop_that_came_too_late_does_not_stop_the_next_attempt(workspace):
+    execute(workspace, {"a": stage(fail_at=2)})
+    find_plan(workspace, "p").inbox.send("stop")
+    state, recorder, _ = execute(workspace, {"a": stage(until=3)})
+    assert (state, recorder.log) == (State.COMPLETED, [("started", "a")])
+
+
 def test_a_reference_to_an_output_that_was_not_made_fails_that_stage_with_a_hint(workspace):
     state, _, results = execute(workspace, {"a": stage(until=2), "b": stage(source="${a.artifacts.wlak.txt}")})
     assert state is State.FAILED

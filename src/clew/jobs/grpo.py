@@ -48,7 +48,7 @@ class GrpoTraining(TuningConfig):
     micro_batch_size: Annotated[int, Field(ge=1)] | None = None
     """Completions in one forward pass; must divide prompts_per_step * generations; null means all of them."""
     loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
-    """How token losses are averaged: dapo by all tokens of the step (arXiv:2503.14476), bnpo by those of a forward pass."""
+    """How token losses are averaged: dapo over all of a step (arXiv:2503.14476), bnpo over a forward pass."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Whether advantages are divided by a standard deviation, and whose."""
     beta: Annotated[float, Field(ge=0)] = 0.0
