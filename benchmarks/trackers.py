@@ -1,8 +1,8 @@
 """One call of ``session.log`` against ``log_metrics`` of MLflow and ``log`` of Trackio: ten scalars each.
 
-Everything is local: MLflow writes into SQLite, Trackio into its own folder; nobody calls home. The cost of a call is
-the processor time that it brings about until the figures are in a file: Trackio's call only queues them, and a thread
-of the same process, which shares its interpreter lock, does the rest. The time that the caller waits stands beside it.
+Everything is local: MLflow writes into SQLite, Trackio into its own folder; nobody calls home. Two costs are measured: the
+time that the caller waits, and the processor time that the call brings about until the figures are in a file. Clew and
+Trackio both only note the figures in the call; a thread of the same process, which shares its interpreter lock, does the rest.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         waits, work = _measure(contenders)
     for name in ("MLflow", "Trackio"):
         Figure(f"session.log, against {name}'s, processor time", work["Clew"] / work[name], "x", 0.1).print()
-        Figure("the same, time that the caller waits", waits["Clew"] / waits[name], "x").print()
+        Figure("the same, time that the caller waits", waits["Clew"] / waits[name], "x", 0.1).print()
     for name in contenders:
         print(
             f"{name}: {waits[name] * 1e6:.1f} µs a call, {work[name] * 1e6:.1f} µs of processor time", file=sys.stderr

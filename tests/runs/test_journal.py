@@ -154,3 +154,43 @@ def test_an_event_reaches_the_file_while_nothing_else_happens(folder):
     wait_until(lambda: journal.path.read_text() != "", seconds=30)
     assert [event["t"] for event in read_events(folder)] == [100.0]
     journal.close()
+
+
+def test_what_a_disk_does_not_take_is_said_at_the_next_write_and_kept_until_it_does(tmp_path, monkeypatch):
+    writer = JournalWriter(tmp_path, 1)
+    stream = writer._stream
+
+    class Full:
+        def write(self, data):
+            if len(data) < 5:
+                raise OSError(28, "No space left on device")
+            return stream.write(data[:5])  # a short write, as real disks do before they are full
+
+        def fileno(self):
+            return stream.fileno()
+
+        def close(self):
+            stream.close()
+
+    writer._stream = Full()
+    writer.write_metrics(1, {"loss": 0.5})
+    with pytest.raises(OSError, match="No space left"):
+        writer.flush()
+    with pytest.raises(OSError, match="No space left"):
+        writer.write("note", text="a")
+    writer._stream = stream
+    writer.write("note", text="b")
+    writer.close()
+    assert [event["kind"] for event in read_events(tmp_path)] == ["metric", "note"]
+
+
+def test_what_cannot_be_encoded_is_said_at_the_next_write_and_takes_nothing_with_it(tmp_path):
+    writer = JournalWriter(tmp_path, 1)
+    writer.write("note", text="a")
+    writer.write_metrics(1, {("no", "name"): 1.0})
+    for _ in range(2):
+        with pytest.raises(TypeError, match="keys must be"):
+            writer.flush()
+    with pytest.raises(TypeError, match="keys must be"):
+        writer.close()
+    assert [event["text"] for event in read_events(tmp_path)] == ["a"]

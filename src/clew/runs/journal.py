@@ -12,6 +12,7 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ _DECODER = json.JSONDecoder()
 class JournalWriter:
     """Appends events to one file; thread-safe.
 
+    What is written waits in memory for the next flush, which a thread of its own brings about twice a second. So
+    whoever writes waits neither for a disk nor, with metrics, for their encoding. What a full disk does not take stays
+    in memory for the next flush, and the next write says so.
+
     Args:
         folder: The run's ``journal`` directory.
         attempt: Number of the attempt, from 1.
@@ -40,52 +45,93 @@ class JournalWriter:
         self._clock = clock
         self._dumps = _quick_dumps()
         self._lock = threading.Lock()
-        self._stream = self.path.open("a", encoding="utf-8")
+        self._stream = self.path.open("ab", buffering=0)
+        self._waiting: deque[bytes | tuple[float, int, dict[str, float]]] = deque()
+        self._left = b""
+        self._stuck = False
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._keep_flushing, name="clew-journal", daemon=True)
         self._flusher.start()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event; it reaches the file within half a second, or at :meth:`flush`."""
-        line = encode({"t": round(self._clock(), 4), "kind": kind, **fields})
-        with self._lock:
-            self._stream.write(line)
+        """Append one event; it reaches the file within half a second, or at :meth:`flush`.
+
+        Raises:
+            OSError: If the disk does not take what was written before.
+        """
+        if self._stuck:
+            self.flush()
+        self._waiting.append(encode({"t": round(self._clock(), 4), "kind": kind, **fields}).encode())
 
     def write_metrics(self, step: int, values: dict[str, float]) -> None:
-        """Append a step's metrics, as :meth:`write` does but quicker: a training loop waits for it."""
-        event = {"t": round(self._clock(), 4), "kind": "metric", "step": step, "values": values}
-        line = self._encode(event, values)
-        with self._lock:
-            self._stream.write(line)
+        """Append a step's metrics, as :meth:`write` does but quicker: a training loop waits for it.
+
+        Args:
+            step: The number of finished steps.
+            values: Not to be changed any more by the caller: it is encoded later.
+        """
+        if self._stuck:
+            self.flush()
+        self._waiting.append((self._clock(), step, values))
 
     def flush(self, *, sync: bool = False) -> None:
-        """Hand everything to the operating system and, with ``sync``, to the disk."""
+        """Hand everything to the operating system and, with ``sync``, to the disk.
+
+        Raises:
+            OSError: If it does not take everything; the rest is tried again at the next flush.
+        """
         with self._lock:
-            self._stream.flush()
-            if sync:
-                os.fsync(self._stream.fileno())
+            try:
+                try:
+                    self._take()
+                finally:
+                    self._hand_over(sync)
+            except BaseException:
+                self._stuck = True
+                raise
+            self._stuck = False
 
     def close(self) -> None:
         """Sync and close the file."""
         self._closed.set()
         self._flusher.join()
-        self.flush(sync=True)
-        self._stream.close()
+        try:
+            self.flush(sync=True)
+        finally:
+            self._stream.close()
 
-    def _encode(self, event: Event, values: dict[str, float]) -> str:
+    def _take(self) -> None:
+        """Encode what is waiting; others may go on adding to it meanwhile. What cannot be encoded stays in front."""
+        lines: list[bytes] = []
+        try:
+            for _ in range(len(self._waiting)):
+                item = self._waiting[0]
+                lines.append(item if isinstance(item, bytes) else self._metrics(*item))
+                self._waiting.popleft()
+        finally:
+            self._left += b"".join(lines)
+
+    def _hand_over(self, sync: bool) -> None:
+        while self._left:
+            self._left = self._left[self._stream.write(self._left) :]
+        if sync:
+            os.fsync(self._stream.fileno())
+
+    def _metrics(self, seconds: float, step: int, values: dict[str, float]) -> bytes:
+        event = {"t": round(seconds, 4), "kind": "metric", "step": step, "values": values}
         # A sum that is finite has finite terms only; orjson would write null for others.
         if self._dumps is None or not math.isfinite(sum(values.values())):
-            return encode(event)
+            return encode(event).encode()
         try:
-            return f"{self._dumps(event).decode()}\n"
+            return self._dumps(event) + b"\n"
         except TypeError:  # what only the standard library can write, such as huge integers
-            return encode(event)
+            return encode(event).encode()
 
     def _keep_flushing(self) -> None:
         """Onlookers see what happened also while nothing more happens, such as during a long validation."""
         while not self._closed.wait(FLUSH_SECONDS):
-            # A full disk shows at the next flush of the run itself, where it can be reported.
-            with contextlib.suppress(OSError):
+            # What goes wrong, such as a full disk, shows at the next write of the run itself, where it can be reported.
+            with contextlib.suppress(Exception):
                 self.flush()
 
 

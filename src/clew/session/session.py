@@ -80,14 +80,15 @@ class Session(Generic[ConfigT]):
         self._mark_fresh()
         given = {**(metrics or {}), **more} if more else metrics or {}
         values = {name: float(value) for name, value in given.items()}
-        self._journal.write_metrics(step, values)
+        self._journal.write_metrics(int(step), values)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Record anything else, such as a rollout or a generation.
 
         Args:
             kind: What it is, such as ``generation``.
-            fields: What there is to say, as JSON. With ``step`` it is superseded when a later attempt does that step again.
+            fields: What there is to say, as JSON. With ``step`` it is superseded when a later attempt does that step
+                again.
         """
         if "step" in fields:
             self._mark_fresh()
