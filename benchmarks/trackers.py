@@ -1,8 +1,9 @@
 """One call of ``session.log`` against ``log_metrics`` of MLflow and ``log`` of Trackio: ten scalars each.
 
-Everything is local: MLflow writes into SQLite, Trackio into its own folder; nobody calls home. Two costs are measured: the
-time that the caller waits, and the processor time that the call brings about until the figures are in a file. Clew and
-Trackio both only note the figures in the call; a thread of the same process, which shares its interpreter lock, does the rest.
+Everything is local: MLflow writes into SQLite, Trackio into its own folder; nobody calls home. Two costs are measured:
+the time that the caller waits, and the processor time that the call brings about until the figures are in a file. Clew
+and Trackio both only note the figures in the call; a thread of the same process, which shares its interpreter lock,
+does the rest.
 """
 
 from __future__ import annotations
