@@ -23,7 +23,7 @@ from clew.logs.settings import LogSettings
 from clew.logs.setup import configure_worker
 from clew.logs.streams import outlast_readers
 from clew.runs import Failure, Fenced, IllegalMove, JobResult, JournalWriter, Owner, Run, State
-from clew.runs.disk import Reserve, is_full
+from clew.runs.disk import Reserve, explained
 from clew.runs.environment import environment
 from clew.runs.following import tracker_places
 from clew.runs.result import log_tail
@@ -121,7 +121,7 @@ def _guarded(session: Session[Any], body: Callable[[], Outcome]) -> Outcome:
 def _reason(error: Exception) -> str:
     """Say why on one line; it goes into the journal, the state and the result."""
     text = error.one_line() if isinstance(error, ClewError) else str(error)
-    return Redactor.of().text(f"the disk is full ({text}); make space before you go on" if is_full(error) else text)
+    return Redactor.of().text(explained(error, text))
 
 
 def _log_failure(log: Logger, error: Exception) -> None:

@@ -51,8 +51,8 @@ def test_weights_that_are_a_pickle_are_refused_and_never_read(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"x": Trap(tmp_path / "trapped")}, folder / "pytorch_model.bin")
     assert error_of(folder) == (
-        f"{folder}: its weights are a pickle (pytorch_model.bin), which may run any code when it is read; only safetensors "
-        "are read\n  if you trust it, load it with Transformers elsewhere and save_pretrained() it"
+        f"{folder}: its weights are a pickle (pytorch_model.bin), which may run any code when it is read; only "
+        "safetensors are read\n  if you trust it, load it with Transformers elsewhere and save_pretrained() it"
     )
     with pytest.raises(UserError):  # and where nobody has looked into the folder before, such as in a hub's cache
         load_model(ModelSource(base=str(folder)))

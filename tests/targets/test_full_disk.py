@@ -14,7 +14,7 @@ from clew.checkpoints import CheckpointStore
 from clew.cli.main import main
 from clew.jobs import create_job_run, load_job
 from clew.runs import Run, State, Workspace
-from clew.runs.disk import Reserve, is_full
+from clew.runs.disk import Reserve, explained, is_full
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 
@@ -96,6 +96,17 @@ def test_a_full_disk_is_known_by_its_cause():
     wrapped.__cause__ = full
     assert all(is_full(error) for error in (full, wrapped, RuntimeError("I/O error: No space left on device")))
     assert not is_full(OSError(2, os.strerror(2)))
+
+
+def test_what_the_libraries_say_of_a_full_disk_is_understood(disk):
+    import torch
+    from safetensors.torch import save_file
+
+    for save, name in ((save_file, "x.safetensors"), (torch.save, "x.pt")):
+        with pytest.raises(Exception) as caught:
+            save({"weights": torch.zeros(2_000_000)}, disk / name)
+        assert "the disk is full (" in explained(caught.value, str(caught.value))
+        (disk / name).unlink(missing_ok=True)
 
 
 def test_the_reserve_is_real_space(disk):

@@ -12,6 +12,8 @@ RESERVE_BYTES = 256 << 10
 """More than a result with the last lines of a log, and a state, take."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_STREAM_WORDS = ("iostream error", "PytorchStreamWriter failed writing")
+"""All that torch.save says of a file that cannot be written, whatever the reason; seen with torch 2.13."""
 _WORDS = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 
 
@@ -24,6 +26,15 @@ def is_full(error: BaseException) -> bool:
         (isinstance(cause, OSError) and cause.errno in _FULL) or any(word in str(cause) for word in _WORDS)
         for cause in _causes(error)
     )
+
+
+def explained(error: BaseException, text: str) -> str:
+    """Return the text of an error, with what it means in front where that is a full disk."""
+    if is_full(error):
+        return f"the disk is full ({text}); make space before you go on"
+    if any(word in str(cause) for cause in _causes(error) for word in _STREAM_WORDS):
+        return f"a file could not be written, most likely because the disk is full ({text})"
+    return text
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

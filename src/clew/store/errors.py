@@ -16,6 +16,7 @@ _DAMAGE = ("file is not a database", "malformed", "no such table", "no such colu
 _LOCKED = ("database is locked", "database table is locked")
 _PG_LOCKED = "55P03"
 _PG_TIMEOUT = "57014"
+_PG_ENDING = "57P"  # operator intervention: it shuts down, has crashed, or is not up yet
 _PG_WRITES = ("25006", "25001", "0A000")
 _WRITES = ("not authorized", "prohibited", "readonly", "one statement at a time", "multiple commands")
 _PG_UNDEFINED = ("42P01", "42703")
@@ -60,7 +61,7 @@ def explain(error: BaseException, location: Location) -> StoreError:
         return StoreDamaged(f"the store is damaged: {text}", where=where, hint=REBUILD)
     if "unable to open database file" in text:
         return StoreMissing("the store cannot be opened", where=where, hint=REBUILD)
-    if location.dialect == "postgresql" and code is None:
+    if location.dialect == "postgresql" and (code is None or code.startswith(_PG_ENDING)):
         hint = "runs go on without it; clew store sync takes in what it has missed"
         return StoreError(f"the store does not answer: {text}", where=where, hint=hint)
     return StoreError(f"the store refuses: {text}", where=where)
