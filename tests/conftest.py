@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from clew.logs.setup import StderrHandler
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -16,11 +18,18 @@ for name in ("CLEW_WORKSPACE", "CLEW_LOG", "CLEW_LOG_FORMAT", "CLEW_SECRETS"):
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """A command line that a test gives in this process sets up how it talks; the next test must not inherit that."""
-    loggers = [logging.getLogger(), logging.getLogger("clew")]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+def _talk_is_not_set_up() -> Iterator[None]:
+    """A command line that a test, or a fixture of several tests, gives in this process sets up how it talks.
+
+    The next test must not inherit that.
+    """
+    _forget_talk()
     yield
-    for logger, level, handlers in before:
+    _forget_talk()
+
+
+def _forget_talk() -> None:
+    for name, level in (("", logging.WARNING), ("clew", logging.NOTSET)):
+        logger = logging.getLogger(name)
         logger.setLevel(level)
-        logger.handlers[:] = handlers
+        logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, StderrHandler)]
