@@ -203,10 +203,11 @@ class JournalTail:
 def journal_files(folder: Path) -> list[tuple[Path, int, int]]:
     """Return ``(path, attempt, rank)`` for each journal file, in the order of attempts, then ranks."""
     found = []
-    for path in folder.glob("*-*.jsonl"):
-        attempt, _, rank = path.stem.partition("-")
-        if attempt.isdigit() and rank.isdigit():
-            found.append((path, int(attempt), int(rank)))
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):  # noqa: PTH208 - of ten thousand runs: a glob takes ten times as long
+            attempt, _, rank = name.removesuffix(".jsonl").partition("-")
+            if name.endswith(".jsonl") and attempt.isdigit() and rank.isdigit():
+                found.append((folder / name, int(attempt), int(rank)))
     return sorted(found, key=lambda item: item[1:])
 
 

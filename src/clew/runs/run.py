@@ -105,10 +105,10 @@ class Run:
     def result(self) -> JobResult | None:
         """The outcome; None while there is none. Trackers and pushes may come later than the worker's last word."""
         found = JobResult.load(self.path)
-        trackers = tracker_places(self.path)
-        return found and replace(
-            found, trackers={**found.trackers, **trackers}, remote=read_remote(self.path) or found.remote
-        )
+        if found is None:
+            return None
+        trackers = {**found.trackers, **tracker_places(self.path)}
+        return replace(found, trackers=trackers, remote=read_remote(self.path) or found.remote)
 
     def make_folders(self) -> None:
         """Make the folders that a worker needs, of which somebody may have deleted one."""
