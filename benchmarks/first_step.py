@@ -35,7 +35,7 @@ IMPORTS = {
     "from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM; "
     "from trl import SFTConfig, SFTTrainer",
 }
-ROUNDS = 3
+ROUNDS = 5
 
 
 def main() -> None:
