@@ -57,7 +57,9 @@ KINDS = {
     "generation": "an answer of an evaluation",
     "horizon": "how far the run goes",
     "metric": "numbers of a step",
+    "paused": "the run makes no further step until it is told to",
     "restore": "the step from which this attempt goes on; later steps of earlier attempts do not count any more",
+    "resumed": "a paused run goes on",
     "rollout": "an answer that was rewarded in training",
     "sample": "an answer to a fixed prompt, shown on the way",
 }

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import clew
@@ -35,21 +36,31 @@ class CountConfig(clew.JobConfig):
 class Walk:
     """A random walk: its state is the position and the generator."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, last: int = 10) -> None:
         self.random = random.Random(seed)
         self.value = 0.0
+        self.lr = 1.0
+        self.done = 0
+        self.last = last
 
     def step(self) -> None:
-        self.value += self.random.random()
+        self.value += self.random.random() * self.lr
+        self.done += 1
+
+    def settings(self) -> list[clew.Setting]:
+        return [
+            clew.Setting("lr", lambda: self.lr, partial(setattr, self, "lr"), low=0),
+            clew.Setting("steps", lambda: self.last, partial(setattr, self, "last"), low=self.done + 1, whole=True),
+        ]
 
     def save(self, directory: Path) -> None:
         version, numbers, gauss = self.random.getstate()
-        (directory / "state").write_text(repr((self.value, (version, numbers, gauss))))
+        (directory / "state").write_text(repr((self.value, self.done, (version, numbers, gauss))))
 
     def load(self, directory: Path) -> None:
         import ast
 
-        self.value, state = ast.literal_eval((directory / "state").read_text())
+        self.value, self.done, state = ast.literal_eval((directory / "state").read_text())
         self.random.setstate(state)
 
 
@@ -57,11 +68,12 @@ class Walk:
 def count(session: Session[CountConfig]) -> Outcome:
     """Count, with a random walk beside it."""
     config = session.config
-    walk = Walk(config.seed)
-    first = session.attach(walk, CheckpointConfig(every=config.every))
-    session.horizon(config.until)
-    for step in range(first + 1, config.until + 1):
+    walk = Walk(config.seed, config.until)
+    session.attach(walk, CheckpointConfig(every=config.every))
+    session.horizon(walk.last)
+    while walk.done < walk.last:
         walk.step()
+        step = walk.done
         session.log(step, loss=1 / step, value=walk.value)
         if step == config.fail_at:
             raise ValueError("the job went wrong")
@@ -72,4 +84,4 @@ def count(session: Session[CountConfig]) -> Outcome:
     with session.artifact("walk.txt") as path:
         path.write_text(repr(walk.value))
     extra = len(Path(config.source).read_text()) if config.source else 0
-    return Outcome(metrics={"value": walk.value + config.start + extra, "steps": float(config.until)})
+    return Outcome(metrics={"value": walk.value + config.start + extra, "steps": float(walk.last)})

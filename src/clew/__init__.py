@@ -10,23 +10,25 @@ from types import ModuleType
 
 TYPE_CHECKING = False  # what `typing` calls it; importing that module would double the time that this one takes
 if TYPE_CHECKING:
-    from clew.api import Pipeline, run
+    from clew.api import Pipeline, attach, run
     from clew.config import NOT_HASHED, InputPath, Plugin, config
     from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
     from clew.jobs import JobConfig, RuntimeConfig, job
     from clew.runs import JobResult, Run, State, Workspace
-    from clew.session import CheckpointConfig, Outcome, Session, Surface
+    from clew.session import CheckpointConfig, Outcome, Session, Setting, Surface
+    from clew.session.live import LiveRun, When
     from clew.tasks import Example, GroupReward, Reward, Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clew.api": ("Pipeline", "run"),
+    "clew.api": ("Pipeline", "attach", "run"),
     "clew.config": ("NOT_HASHED", "InputPath", "Plugin", "config"),
     "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
-    "clew.session": ("CheckpointConfig", "Outcome", "Session", "Surface"),
+    "clew.session": ("CheckpointConfig", "Outcome", "Session", "Setting", "Surface"),
+    "clew.session.live": ("LiveRun", "When"),
     "clew.tasks": ("Example", "GroupReward", "Reward", "Task"),
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "InputPath",
     "JobConfig",
     "JobResult",
+    "LiveRun",
     "Outcome",
     "Pipeline",
     "Plugin",
@@ -49,12 +52,15 @@ __all__ = [
     "RunFailed",
     "RuntimeConfig",
     "Session",
+    "Setting",
     "State",
     "Surface",
     "Task",
     "UserError",
+    "When",
     "Workspace",
     "__version__",
+    "attach",
     "config",
     "job",
     "run",

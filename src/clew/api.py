@@ -20,12 +20,26 @@ from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest
 from clew.plans import Pipeline as PipelineGraph
 from clew.plans.storage import check_same_plan
 from clew.runs import ACTIVE, RESUMABLE, Artifact, Failure, IllegalMove, JobResult, Run, RunExists, State, Workspace
+from clew.session.live import LiveRun
 from clew.sources import Source, Work, check, read
 from clew.targets import LocalTarget
 from clew.targets.local import CLAIM_SECONDS
 from clew.targets.watching import TICK_SECONDS, Silent, Watcher, follow, is_over
 
-__all__ = ["Pipeline", "Source", "Work", "attend", "attend_plan", "check", "join", "read", "run", "start", "submit"]
+__all__ = [
+    "Pipeline",
+    "Source",
+    "Work",
+    "attach",
+    "attend",
+    "attend_plan",
+    "check",
+    "join",
+    "read",
+    "run",
+    "start",
+    "submit",
+]
 
 
 def run(
@@ -74,6 +88,25 @@ def start(
     if plan.state in ACTIVE:
         return attend_plan(plan, workspace=workspace, watcher=watcher, attendant=attendant)
     return _execute(plan, work, workspace, watcher or Silent(), attendant)
+
+
+def attach(run: Run | str, *, workspace: Workspace | Path | str | None = None) -> LiveRun:
+    """Take hold of a live run, to ask it for something.
+
+    Args:
+        run: The run, or its name.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+
+    Returns:
+        What has a method for everything that can be asked.
+
+    Raises:
+        UserError: If there is no run of that name.
+    """
+    if isinstance(run, Run):
+        return LiveRun(run)
+    place = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
+    return LiveRun(place.find_run(run))
 
 
 def submit(loaded: LoadedJob, *, workspace: Workspace) -> Run:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.checkpoints import CheckpointStore
+from clew.errors import UserError
 
 
 def writer(text="weights"):
@@ -136,3 +137,25 @@ def test_the_best_is_only_one_that_verifies(store):
     _flip_bit(store.save(20, writer(), metric=1.0).path / "model.safetensors")
     assert store.best().step == 10
     assert CheckpointStore(store.folder / "none").best() is None
+
+
+def test_a_tagged_checkpoint_is_kept_until_its_tag_moves_on(store):
+    for step in (1, 2, 3):
+        store.save(step, writer())
+        if step < 3:
+            store.tag("calm", step)
+        store.prune(1)
+    assert ([checkpoint.step for checkpoint in store.all()], store.tags()) == ([3, 2], {"calm": 2})
+
+
+@pytest.mark.parametrize("name", ["best", "last", "12", "", "../x", "a/b", ".a", "x" * 65, None, 3])
+def test_a_tag_must_be_a_name_that_means_nothing_else(store, name):
+    with pytest.raises(UserError, match="cannot be a tag"):
+        store.tag(name, 1)
+    assert store.tags() == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": "b"}'])
+def test_damaged_tags_are_no_tags(store, text):
+    (store.folder / "tags.json").write_text(text)
+    assert store.tags() == {}

@@ -70,6 +70,13 @@ def test_nothing_is_known_at_first() -> None:
     assert after(metric(1.0, 1), metric(1.0, 2)).rate is None  # no time between them
 
 
+def test_a_pause_is_shown_and_its_time_spoils_no_rate() -> None:
+    events = [event("restore", 0.0, step=0), metric(1.0, 2), event("paused", 1.0, at=2)]
+    assert str(after(*events)) == "step 2, paused"
+    events += [event("resumed", 1000.0, at=2), metric(1001.0, 3), metric(1002.0, 4)]
+    assert str(after(*events)) == "step 4, 1 step/s"
+
+
 def test_figures_that_are_not_finite_can_be_shown() -> None:
     assert str(after(metric(0.0, 1, loss="nan"))) == "step 1, loss nan"
 

@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
+from pytest import approx
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
@@ -37,12 +40,12 @@ def make_model(folder, seed=0, *, dtype=torch.float32, extra=(), tokenizer=None,
     return str(folder)
 
 
-def make_adapter(base, folder, seed=0, rank=2):
+def make_adapter(base, folder, seed=0, rank=2, targets="all-linear", **more):
     import peft
 
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base)
-    lora = peft.LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    lora = peft.LoraConfig(r=rank, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False, **more)
     wrapped = peft.get_peft_model(model, lora)
     wrapped.save_pretrained(folder, save_embedding_layers=False)
     return str(folder)
@@ -105,20 +108,39 @@ def test_models_are_averaged_by_their_shares_and_load_as_one(two, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(folder)(TOKENS).logits.shape == (1, 8, 258)
     assert AutoTokenizer.from_pretrained(folder)("ab")["input_ids"] == [97, 98]
     assert str(tmp_path) not in (folder / "config.json").read_text()
-    assert next(iter(run.events("horizon")))["total"] == 2
+    assert next(iter(run.events("horizon")))["total"] == 11
 
 
-def test_adapters_are_averaged_as_adapters(adapters, two, tmp_path):
-    run, _ = run_job(tmp_path, merge, MergeConfig(models=adapters))
-    merged, one, other = (weights(path, "adapter_model.safetensors") for path in (run.artifacts / "adapter", *adapters))
-    for name, tensor in merged.items():
-        assert torch.allclose(tensor, (one[name] + other[name]) / 2, atol=1e-7), name
-    assert (
-        json.loads((run.artifacts / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == two[0]
-    )
-    same, _ = run_job(tmp_path, merge, MergeConfig(models=[adapters[0]] * 2))
-    again = weights(same.artifacts / "adapter", "adapter_model.safetensors")
-    assert all(torch.equal(again[name], tensor) for name, tensor in one.items())
+def product(folder, module="model.layers.0.mlp.up_proj"):
+    """What an adapter adds to a weight."""
+    config = json.loads((Path(folder) / "adapter_config.json").read_text())
+    tensors = weights(folder, "adapter_model.safetensors")
+    one, other = (tensors[f"base_model.model.{module}.lora_{half}.weight"].double() for half in "AB")
+    return other @ one * config["lora_alpha"] / config["r"]
+
+
+def test_adapters_are_merged_by_what_they_add_and_factored_again(adapters, two, tmp_path):
+    run, outcome = run_job(tmp_path, merge, MergeConfig(models=adapters, weights=[3, 1], rank=4))
+    folder = run.artifacts / "adapter"
+    expected = 0.75 * product(adapters[0]) + 0.25 * product(adapters[1])
+    assert torch.allclose(product(folder), expected, atol=1e-7)
+    assert outcome.notes["adapters"] == {"form": "factored", "rank": 4, "kept_mean": ANY, "kept_least": approx(1.0)}
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == two[0]
+    whole, dense = run_job(tmp_path, merge, MergeConfig(models=adapters, weights=[3, 1], adapters="fold"))
+    assert torch.allclose(logits(folder), logits(whole.artifacts / "model"), atol=1e-5)
+    assert dense.notes["adapters"] == {"form": "dense", "folded": 2}
+
+
+def test_a_rank_that_does_not_hold_the_sum_keeps_its_largest_part(adapters, tmp_path):
+    run, outcome = run_job(tmp_path, merge, MergeConfig(models=adapters))
+    expected = (product(adapters[0]) + product(adapters[1])) / 2
+    left, sizes, right = torch.linalg.svd(expected)
+    nearest = (left[:, :2] * sizes[:2]) @ right[:2]
+    assert torch.allclose(product(run.artifacts / "adapter"), nearest, atol=1e-7)
+    assert 0.5 < outcome.notes["adapters"]["kept_least"] < outcome.notes["adapters"]["kept_mean"] < 1
+    same, kept = run_job(tmp_path, merge, MergeConfig(models=[adapters[0]] * 2))
+    assert torch.allclose(product(same.artifacts / "adapter"), product(adapters[0]), atol=1e-7)
+    assert kept.notes["adapters"]["kept_least"] == approx(1.0)
 
 
 def test_folded_adapters_average_to_the_mean_of_what_they_add(adapters, two, tmp_path):
@@ -134,7 +156,7 @@ def test_models_that_differ_are_refused_and_the_differences_named(two, tmp_path)
     with pytest.raises(UserError) as caught:
         run_job(tmp_path, merge, MergeConfig(models=[two[0], other]))
     text = str(caught.value)
-    assert text.startswith(f"{other} cannot be averaged with {two[0]}: intermediate_size is 64 and 192; ")
+    assert text.startswith(f"{other} cannot be merged with {two[0]}: intermediate_size is 64 and 192; ")
     assert "rope_theta" in text
     tokens = make_model(tmp_path / "tokens", extra=["<new>"])
     with pytest.raises(UserError, match=r"vocab_size is 258 and 259; the shape of model.embed_tokens.weight is"):
@@ -152,21 +174,36 @@ def test_a_vocabulary_in_another_order_is_refused(two, tmp_path):
         run_job(tmp_path, merge, MergeConfig(models=[two[0], str(swapped)]))
 
 
-def test_adapters_that_do_not_fit_are_refused(adapters, two, tmp_path):
-    wide = make_adapter(two[0], tmp_path / "wide", rank=4)
-    with pytest.raises(
-        UserError, match=r"r is 2 and 4; .*\n  adapters of different shapes can be averaged with adapters=fold"
-    ):
-        run_job(tmp_path, merge, MergeConfig(models=[adapters[0], wide]))
-    with pytest.raises(UserError, match=r"an adapter cannot be averaged with a whole model\n  set adapters=fold"):
+def test_adapters_of_other_ranks_and_modules_fit_but_not_those_of_another_base(adapters, two, tmp_path):
+    wide = make_adapter(two[0], tmp_path / "wide", rank=4, targets=["up_proj", "v_proj"])
+    run, _ = run_job(tmp_path, merge, MergeConfig(models=[adapters[0], wide], rank=6))
+    folder = run.artifacts / "adapter"
+    assert torch.allclose(product(folder), (product(adapters[0]) + product(wide)) / 2, atol=1e-7)
+    only = "model.layers.0.mlp.down_proj"
+    assert torch.allclose(product(folder, only), product(adapters[0], only) / 2, atol=1e-7)
+    assert logits(folder).shape == (1, 8, 258)
+    other = make_adapter(two[1], tmp_path / "other")
+    with pytest.raises(UserError, match=rf"cannot be merged with {adapters[0]}: base is '{two[0]}' and '{two[1]}'"):
+        run_job(tmp_path, merge, MergeConfig(models=[adapters[0], other]))
+    with pytest.raises(UserError, match=r"an adapter cannot be merged with a whole model\n  set adapters=fold"):
         merge.check(MergeConfig(models=[adapters[0], two[1]]), tmp_path)
 
 
+def test_an_adapter_that_is_more_than_two_matrices_can_only_be_folded(adapters, two, tmp_path):
+    dora = make_adapter(two[0], tmp_path / "dora", use_dora=True)
+    with pytest.raises(UserError, match=r"more than products of two matrices: it has use_dora\n  set adapters=fold"):
+        run_job(tmp_path, merge, MergeConfig(models=[adapters[0], dora]))
+    run, _ = run_job(tmp_path, merge, MergeConfig(models=[dora, dora], adapters="fold"))
+    assert torch.allclose(logits(run.artifacts / "model"), logits(dora), atol=1e-5)
+
+
 def test_what_is_wrong_with_a_merge_is_said_before_the_start(two, tmp_path):
-    with pytest.raises(ValueError, match="weights and models: 3 weights for 2 models"):
+    with pytest.raises(UserError, match="weights and models: 3 weights for 2 models"):
         MergeConfig(models=two, weights=[1, 1, 1])
-    with pytest.raises(ValueError, match="at least 2 items"):
+    with pytest.raises(UserError, match="a merge needs at least two models, not 1"):
         MergeConfig(models=two[:1])
+    with pytest.raises(UserError, match="a merge needs at least two models, not 0\n  name them under models"):
+        merge.check(MergeConfig(), tmp_path)
     with pytest.raises(UserError, match="there is no run 'nobody'"):
         merge.check(MergeConfig(models=[two[0], "run:nobody"]), tmp_path)
 

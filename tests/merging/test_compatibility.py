@@ -38,6 +38,14 @@ def test_settings_tensors_shapes_and_tokens_are_named():
     ]
 
 
+def test_tokenizers_that_cut_otherwise_are_a_difference_and_unknown_ones_are_not():
+    one, other = ({"merges": "[]", "pre_tokenizer": rule} for rule in ("a", "b"))
+    assert differences(replace(ONE, splitting=one), replace(ONE, splitting=other)) == [
+        "the tokenizers cut texts in other ways (pre_tokenizer differs)"
+    ]
+    assert differences(replace(ONE, splitting=one), ONE) == []
+
+
 def test_many_names_are_counted():
     other = replace(ONE, shapes={**ONE.shapes, **{f"layers.{number}": (1,) for number in range(9)}})
     assert differences(ONE, other) == ["only the second has layers.0, layers.1, layers.2 and 6 more"]

@@ -99,10 +99,11 @@ def checkpoints(run, tmp_path):
     store = CheckpointStore(run.checkpoints)
     for step, loss in ((10, 2.0), (20, 1.0), (30, 3.0)):
         store.save(step, lambda folder: _write(folder, base), metric=loss)
+    store.tag("calm", 10)
     return run.checkpoints
 
 
-@pytest.mark.parametrize(("which", "step"), [("last", 30), ("best", 20), ("10", 10)])
+@pytest.mark.parametrize(("which", "step"), [("last", 30), ("best", 20), ("10", 10), ("calm", 10)])
 def test_a_checkpoint_of_a_run(which, step, checkpoints, runs):
     adapter = resolve(f"run:tune-1@{which}", runs).adapter
     assert adapter == checkpoints / f"step-{step:08d}" / "adapter"

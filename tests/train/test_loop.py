@@ -196,7 +196,7 @@ class Ticking:
         return self.now
 
 
-def test_tokens_per_second_leave_validation_and_checkpoints_out(tmp_path, monkeypatch):
+def test_tokens_per_second_leave_validation_checkpoints_and_pauses_out(tmp_path, monkeypatch):
     clock = Ticking()
     samples = Windows(tokens(), SEQ_LEN)
     config = TrainingConfig(steps=20, batch_size=4)
@@ -211,6 +211,8 @@ def test_tokens_per_second_leave_validation_and_checkpoints_out(tmp_path, monkey
     run(trained, 2)
     trained.validate(samples)
     trained.save(tmp_path)
+    with trained.idle():  # a pause
+        clock.now += 100.0
     run(trained, 2)
     assert trained.measure()["tokens_per_second"] == pytest.approx(trained.tokens_seen / 8.0)
 

@@ -8,16 +8,34 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from clew.errors import UserError
 from clew.runs.files import file_digest, read_json, sync_directory, sync_tree, write_json
 
 MANIFEST = "manifest.json"
+TAGS = "tags.json"
 _PREFIX = "step-"
+_TAG = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RESERVED = ("best", "last")
+
+
+def check_tag(name: object) -> None:
+    """Check that a checkpoint may have this name.
+
+    Raises:
+        UserError: If it is none, or means something already.
+    """
+    if not isinstance(name, str) or not _TAG.fullmatch(name) or name in _RESERVED:
+        raise UserError(
+            f"{name!r} cannot be a tag",
+            hint=f"take letters, digits, '.', '_' and '-', with a letter among them, but not {' or '.join(_RESERVED)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -135,13 +153,26 @@ class CheckpointStore:
         return next((checkpoint for _, checkpoint in rated if not checkpoint.problem()), None)
 
     def prune(self, keep_last: int) -> None:
-        """Delete all but the newest ``keep_last`` and the best; called after a save, so a good one always stays."""
-        keep = {checkpoint.step for checkpoint in self.all()[:keep_last]}
+        """Delete all but the newest ``keep_last``, the best and the tagged; called after a save: a good one stays."""
+        keep = {checkpoint.step for checkpoint in self.all()[:keep_last]} | set(self.tags().values())
         if rated := self._rated():
             keep.add(min(rated, key=lambda pair: pair[0])[1].step)
         for checkpoint in self.all():
             if checkpoint.step not in keep:
                 shutil.rmtree(self._move_aside(checkpoint.path))
+
+    def tag(self, name: str, step: int) -> None:
+        """Give the checkpoint of a step a name, under which it is kept for good; a name can move on to another one."""
+        check_tag(name)
+        self._fence()
+        write_json(self.folder / TAGS, {**self.tags(), name: step})
+
+    def tags(self) -> dict[str, int]:
+        """Return the names that checkpoints have been given, with their steps; none when the file is damaged."""
+        try:
+            return {str(name): int(step) for name, step in read_json(self.folder / TAGS).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
     def _rated(self) -> list[tuple[float, Checkpoint]]:
         rated = []

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from clew.cli.finding import find, why_not_live, workspace_of
+from clew.cli.finding import find, workspace_of
 from clew.errors import UserError, did_you_mean
 from clew.plans import CHOICES, Plan
+from clew.runs.states import why_not_live
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser

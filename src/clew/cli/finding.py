@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from clew.errors import UserError, did_you_mean
-from clew.runs import Run, State, Workspace
+from clew.runs import Run, Workspace
 
 if TYPE_CHECKING:
     from clew.plans import Plan
@@ -59,14 +59,3 @@ def find_run(workspace: Workspace, name: str, *, purpose: str) -> Run:
         where=name,
         hint=f"name the run of a stage: {', '.join(stages)}" if stages else "none of its stages has started",
     )
-
-
-def why_not_live(state: State) -> str:
-    """Say why nobody is there to take a command; empty when somebody is."""
-    if state is State.CREATED:
-        return "it has not been started"
-    if state is State.UNKNOWN:
-        return "nothing answers there, and it may or may not be alive"
-    if state in (State.COMPLETED, State.STOPPED, State.FAILED, State.INTERRUPTED):
-        return f"it is over: {state}"
-    return ""

@@ -31,9 +31,14 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "store": ("clew.cli.store", "bring the store up to date, or make it again from the runs"),
     },
     "Steer": {
-        "stop": ("clew.cli.steer", "save and stop, to go on later"),
-        "checkpoint": ("clew.cli.steer", "save now"),
+        "pause": ("clew.cli.steer", "make no further step, and stay ready to go on"),
+        "step": ("clew.cli.steer", "make some steps, and pause again"),
         "resume": ("clew.cli.run", "go on where it was left"),
+        "set": ("clew.cli.steer", "change the learning rate and other numbers of a live run"),
+        "checkpoint": ("clew.cli.steer", "save now"),
+        "note": ("clew.cli.steer", "write something into the journal of a live run"),
+        "stop": ("clew.cli.steer", "save and stop, to go on later"),
+        "abort": ("clew.cli.steer", "end at once, without saving"),
         "answer": ("clew.cli.answer", "say what is to become of a stage that has failed and waits"),
     },
     "Share": {

@@ -27,6 +27,7 @@ class Progress:
     """The step that the present attempt went on from."""
     total: int | None = None
     unit: str = "step"
+    paused: bool = False
     metrics: dict[str, Any] = field(default_factory=dict)
     _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=50))
 
@@ -35,11 +36,14 @@ class Progress:
         if event["rank"] != 0:
             return
         if event["attempt"] > self.attempt:
-            self.attempt, self.start = event["attempt"], 0
+            self.attempt, self.start, self.paused = event["attempt"], 0, False
             self._marks.clear()
         kind, step = event["kind"], event.get("step")
         if kind == "horizon":
             self.total, self.unit = event["total"], event["unit"]
+        elif kind in ("paused", "resumed"):
+            self.paused = kind == "paused"
+            self._marks.clear()  # the time of a pause is not that of a step
         elif kind == "restore" and step is not None:
             self.step = self.start = step
             self.metrics.clear()
@@ -71,7 +75,8 @@ class Progress:
 
     def __str__(self) -> str:
         total = f"/{self.total} ({self.percent} %)" if self.total else ""
-        parts = [f"{self.unit} {self.step}{total}", self.speed, headline(self.metrics), self.remaining]
+        paused = "paused" if self.paused else ""
+        parts = [f"{self.unit} {self.step}{total}", paused, self.speed, headline(self.metrics), self.remaining]
         return ", ".join(part for part in parts if part)
 
     @property

@@ -19,6 +19,7 @@ from clew.jobs import LoadedJob
 from clew.notify import Notifier, open_notifier, workspace_notify
 from clew.plans import CHOICES, Pipeline, Plan, start_from
 from clew.runs import ACTIVE, RESUMABLE, IllegalMove, JobResult, Run, State, Workspace
+from clew.session.live import LiveRun
 from clew.sources import resolved
 
 if TYPE_CHECKING:
@@ -139,15 +140,19 @@ def _resume_run(run: Run, workspace: Workspace, detach: bool) -> int:
         return 0
     if state is State.UNKNOWN:
         raise api.elsewhere(run.id)
-    if state in ACTIVE:
+    if state is State.PAUSED:
+        LiveRun(run).resume()
+        print(f"{run.id} was paused; it goes on")
+    elif state in ACTIVE:
         _say_it_runs(run, detach)
-        if detach:
-            return 0
+    if state in ACTIVE and detach:
+        return 0
     return _attend(run, detach, _notifier(workspace))
 
 
 def _say_it_runs(run: Run, detach: bool) -> None:
-    print(f"{run.id} is running already, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
+    doing = "paused, and clew resume lets it go on" if run.state is State.PAUSED else "running already"
+    print(f"{run.id} is {doing}, attempt {run.states.read().attempt}{'' if detach else '; following it'}")
 
 
 def _resume_plan(plan: Plan, workspace: Workspace, detach: bool, from_stage: str = "") -> int:

@@ -212,6 +212,8 @@ class _Hydration:
         return shape.container(made.values()) if isinstance(shape, ListShape) else made
 
     def _section(self, shape: SectionShape | PluginShape, node: Node, key: str, default: Any, owner: str) -> Any:
+        if isinstance(shape, PluginShape) and shape.word and isinstance(node, Leaf) and isinstance(node.value, str):
+            node = Section({"type": node}, node.origin)
         if not isinstance(node, Section):
             hint = f"write {key}.type: {node.value}" if isinstance(node, Leaf) and isinstance(node.value, str) else ""
             hint = hint if isinstance(shape, PluginShape) or len(shape.classes) > 1 else ""

@@ -153,7 +153,8 @@ class SchemaWriter:
         doc = f"Which {shape.kind}: a registered name, module:Class or file.py:Class."
         word = {"description": doc, "anyOf": [{"enum": list(known)}, {"type": "string", "pattern": ":"}]}
         chosen = [when({"type": {"const": name}}, self._define(cls, plugin=True)) for name, cls in known.items()]
-        return {"type": "object", "properties": {"type": word}, **({"allOf": chosen} if chosen else {})}
+        made = {"type": "object", "properties": {"type": word}, **({"allOf": chosen} if chosen else {})}
+        return either(made, word) if shape.word else made
 
     def _define(self, cls: type, *, plugin: bool = False) -> Schema:
         """A reference to the definition of a class; a class may contain itself."""

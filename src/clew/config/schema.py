@@ -41,9 +41,11 @@ class Plugin:
 
     Args:
         kind: The registry to ask, such as ``"task"``.
+        word: Whether a word in the place of the section stands for its ``type``.
     """
 
     kind: str
+    word: bool = False
 
 
 INPUT_PATH: Final = Marker("a path that is read", "path")
@@ -98,6 +100,8 @@ class PluginShape:
 
     kind: str
     base: type
+    word: bool = False
+    """Whether a word in the place of the section stands for its ``type``."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def shape_of(annotation: Any) -> Shape:
         return LeafShape(annotation) if isinstance(rest, LeafShape) else OptionalShape(rest)
     plugin = next((mark for mark in metadata if isinstance(mark, Plugin)), None)
     if plugin is not None:
-        return PluginShape(plugin.kind, inner)
+        return PluginShape(plugin.kind, inner, plugin.word)
     classes = tuple(unwrap(member)[0] for member in some)
     if all(is_config(member) for member in classes):
         return SectionShape(classes)

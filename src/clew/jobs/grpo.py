@@ -141,6 +141,7 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     require("trl", extra="tune")
 
     from clew.jobs.policy import PolicyTrainer
+    from clew.jobs.policy_settings import policy_settings
     from clew.models.loading import load_tokenizer
     from clew.session.huggingface import train
 
@@ -170,7 +171,7 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     )
     keep_float32(trainer.model)
     watch = watch_of(config, trainer.model, tokenizer, problems)
-    finished = train(session, trainer, config.checkpoint, watch)
+    finished = train(session, trainer, config.checkpoint, watch, policy_settings(trainer, recorder))
     notes = {
         "prompts": len(prompts),
         "skipped_rows": len(config.task.skipped("prompts", "train")),

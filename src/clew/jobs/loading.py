@@ -28,6 +28,7 @@ from clew.followers import tracker_registry
 from clew.jobs.base import Job, JobConfig
 from clew.jobs.code import code_hash
 from clew.jobs.registry import job_registry
+from clew.merging.methods import method_registry
 from clew.runs import Run, RunInfo, Workspace, create_run
 from clew.runs.files import read_json
 from clew.runs.ids import fresh_name
@@ -79,7 +80,7 @@ class LoadedJob:
 
 def registries() -> dict[str, Registry]:
     """Return the registries that configs refer to."""
-    return {"task": task_registry(), "tracker": tracker_registry()}
+    return {"task": task_registry(), "tracker": tracker_registry(), "method": method_registry()}
 
 
 def resolve_job(reference: str, base: Path | None = None) -> Job[Any]:

@@ -1,127 +1,276 @@
-"""Merge: one model from several of the same architecture, by the weighted mean of their weights."""
+"""Merge: one model from several of the same architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from clew.config import config
+from clew.config import Plugin, config
 from clew.errors import UserError
-from clew.jobs.base import JobConfig, job
+from clew.jobs.base import JobConfig, RuntimeConfig, job
+from clew.merging.methods import MergeMethod
+from clew.merging.methods.average import Average
+from clew.merging.methods.fisher import Fisher
 from clew.models.source import ModelReference, ModelSource, check_reference, resolve
 from clew.session import Outcome, Session
+from clew.tasks import Task, has_part, require_parts
+
+if TYPE_CHECKING:
+    from clew.merging.merge import Merge
+    from clew.merging.weights import Weights
 
 
 @config
 class MergeConfig(JobConfig):
-    """The models, and how much of each."""
+    """The models, how much of each, and how they become one."""
 
-    models: Annotated[list[ModelReference], Field(min_length=2)]
+    models: list[ModelReference] = Field(default_factory=list)
     """Model or adapter folders, .gguf files, hub ids, URLs, or `run:NAME` with optional `@best`, `@last` or `@STEP`."""
-    weights: list[Annotated[float, Field(gt=0)]] | None = None
-    """One for each model, of which only the ratios count; null gives all the same."""
-    adapters: Literal["average", "fold"] = "average"
-    """Average the matrices of adapters that began as one; or fold each into its base, and average whole models."""
+    method: Annotated[MergeMethod, Plugin("method", word=True)] = Field(default_factory=Average)
+    """How the weights are combined: a method's name, or a section with its options."""
+    weights: list[float] | None = None
+    """One for each model: shares, of which only the ratios count, or factors, as the method has it; null is 1 each."""
+    base: ModelReference | None = None
+    """The model that all came from, for methods that need it; null is the base of adapters that have the same one."""
+    adapters: Literal["factor", "fold", "average"] = "factor"
+    """Merge what adapters add to their base, and factor it again; or fold each into its base, and merge whole models.
+    average is an older name of factor."""
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """Rank of the merged adapter; null is the largest rank of those that are merged."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The type of the weights that are written; auto is the one in which the first model is stored."""
+    task: Annotated[Task | None, Plugin("task")] = None
+    """Whose examples (or documents) the method fisher estimates its weights on."""
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+    """Device and threads; the device is used by fisher alone."""
 
     def __post_init__(self) -> None:
-        if self.weights is not None and len(self.weights) != len(self.models):
-            raise ValueError(f"weights and models: {len(self.weights)} weights for {len(self.models)} models")
+        if self.models and not self.method.adds_models:
+            self.factors(len(self.models))
+
+    def references(self, runs: Path) -> list[str]:
+        """Return all models that are merged, with those that the method names."""
+        return [*self.models, *self.method.references(runs)]
+
+    def factors(self, count: int) -> list[float]:
+        """Return a weight for each model.
+
+        Raises:
+            UserError: If their number or their values do not fit.
+        """
+        weights = [1.0] * count if self.weights is None else self.weights
+        if len(weights) != count:
+            raise UserError(f"weights and models: {len(weights)} weights for {count} models")
+        self.method.check(weights)
+        return weights
 
 
 def _check(config: MergeConfig, runs: Path) -> None:
-    for reference in config.models:
+    _check_used(config)
+    references = config.references(runs)
+    config.factors(len(references))
+    for reference in [*references, *([config.base] if config.base else [])]:
         check_reference(reference, runs)
-    _as_adapter(config, [resolve(reference, runs) for reference in config.models])
+    sources = [resolve(reference, runs) for reference in references]
+    _base(config, sources, runs, as_adapter=_as_adapter(config, references, sources))
+
+
+def _check_used(config: MergeConfig) -> None:
+    """Refuse what the method lacks, and what it would pass over in silence."""
+    estimates = isinstance(config.method, Fisher)
+    if estimates and config.task is None:
+        raise UserError("fisher is estimated on examples, and there is no task", hint="name the task that has them")
+    if config.task is not None and not estimates:
+        raise UserError("only the method fisher uses a task", hint="leave task out")
+    if config.task is not None and not has_part(config.task, "examples"):
+        require_parts(config.task, "documents", needed_by="merge")
+    if config.base is not None and not config.method.uses_base:
+        raise UserError("this method uses no base", hint="leave base out")
 
 
 @job(check=_check)
 def merge(session: Session[MergeConfig]) -> Outcome:
-    """Average the weights of several models, or of several adapters."""
-    from clew.merging.average import average, put
-    from clew.merging.loading import adapter_tensors, save, stored_dtype
-    from clew.models.loading import load_tokenizer
+    """Merge several models, or several adapters, into one."""
+    from clew.merging.merge import Merge
 
-    config = session.config
-    sources = [resolve(reference, session.run.path.parent) for reference in config.models]
-    weights = config.weights or [1.0] * len(sources)
-    as_adapter = _as_adapter(config, sources)
-    session.horizon(len(sources), unit="model")
-    opened = _Opened(session, sources, as_adapter=as_adapter)
-    merged = average(opened, weights)
-    model = opened.first
-    put(model, merged)
-    if not as_adapter:
-        model.to(_dtype(config.dtype) or stored_dtype(sources[0]))
-    elif (dtype := _dtype(config.dtype)) is not None:
-        for tensor in adapter_tensors(model).values():
-            tensor.data = tensor.data.to(dtype)
-    with session.artifact("adapter" if as_adapter else "model") as folder:
-        save(model, load_tokenizer(sources[0]), folder, as_adapter=as_adapter)
-    shares = [
-        {"model": reference, "share": weight / sum(weights)}
-        for reference, weight in zip(config.models, weights, strict=True)
-    ]
-    count = sum(tensor.numel() for tensor in merged.values())
+    config, runs = session.config, session.run.path.parent
+    references = config.references(runs)
+    weights = config.factors(len(references))
+    sources = [resolve(reference, runs) for reference in references]
+    as_adapter = _as_adapter(config, references, sources)
+    base = _base(config, sources, runs, as_adapter=as_adapter)
+    models, opened_base = _opened(references, sources, base, as_adapter=as_adapter)
+    with _scratch(session.run.path / ".fisher") as scratch:
+        fisher = _fisher(session, sources, models[0], scratch)
+        merged = Merge(config.method, models, weights, opened_base, fisher, _dtype(config, as_adapter), config.seed)
+        session.horizon(len(merged.layout), unit="tensor")
+        notes = _publish(session, merged, sources, as_adapter=as_adapter)
+    named = zip(references, weights, strict=True)
+    whole = 1.0 if config.method.any_weights else sum(weights)
     return Outcome(
-        metrics={"models": float(len(sources)), "parameters": float(count)},
-        notes={"shares": shares},
+        metrics={
+            "models": float(len(sources)),
+            "parameters": float(sum(math.prod(one.shape) for one in merged.layout.values())),
+        },
+        notes={"shares": [{"model": name, "share": weight / whole} for name, weight in named], **notes},
     )
 
 
-class _Opened:
-    """The tensors of the models, one model in memory after the other; the first stays, to be written with the mean."""
+def _opened(
+    references: Sequence[str], sources: Sequence[ModelSource], base: ModelSource | None, *, as_adapter: bool
+) -> tuple[list[Weights], Weights | None]:
+    """Return the weights of the models and of their base.
 
-    def __init__(self, session: Session[MergeConfig], sources: Sequence[ModelSource], *, as_adapter: bool) -> None:
-        self.first: Any = None
-        self._session = session
-        self._sources = sources
-        self._as_adapter = as_adapter
+    Raises:
+        UserError: If they do not fit together; with the differences.
+    """
+    from clew.merging import differences
+    from clew.merging.lora import Lora, Padded, union
+    from clew.merging.opening import describe, open_model
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        from clew.merging import differences
-        from clew.merging.average import tensors_of
-        from clew.merging.loading import adapter_tensors, describe, load_adapter, load_folded
-
-        for step, source in enumerate(self._sources, start=1):
-            model = load_adapter(source) if self._as_adapter else load_folded(source)
-            described = describe(model, source, as_adapter=self._as_adapter)
-            if self.first is None:
-                self.first, expected = model, described
-            if found := differences(expected, described):
-                raise UserError(
-                    f"{self._session.config.models[step - 1]} cannot be averaged with "
-                    f"{self._session.config.models[0]}: {'; '.join(found[:4])}",
-                    hint="adapters of different shapes can be averaged with adapters=fold" if self._as_adapter else "",
-                )
-            yield adapter_tensors(model) if self._as_adapter else tensors_of(model)
-            self._session.log(step, models=step)
-            self._session.boundary(step)
+    models: list[Weights]
+    if as_adapter:
+        adapters = [Lora(source.adapter) for source in sources if source.adapter]
+        models = [Padded(adapter, union(adapters)) for adapter in adapters]
+    else:
+        models = [open_model(source) for source in sources]
+    first = describe(models[0], sources[0], as_adapter=as_adapter)
+    for reference, source, weights in zip(references[1:], sources[1:], models[1:], strict=True):
+        _refuse(reference, references[0], differences(first, describe(weights, source, as_adapter=as_adapter)))
+    opened_base = None if base is None else open_model(base)
+    if base is not None and opened_base is not None:
+        _refuse(f"the base {base.reference}", references[0], differences(first, describe(opened_base, base)))
+    return models, opened_base
 
 
-def _as_adapter(config: MergeConfig, sources: Sequence[ModelSource]) -> bool:
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give an empty folder; what an attempt that was killed left in it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fisher(
+    session: Session[MergeConfig], sources: Sequence[ModelSource], first: Weights, scratch: Path
+) -> list[Weights] | None:
+    """Return the Fisher information of each model, where the method uses it."""
+    config = session.config
+    if not isinstance(config.method, Fisher) or config.task is None:
+        return None
+    from clew.jobs.fisher import estimate
+    from clew.train.devices import prepare
+
+    _check_known(first, sources[0])
+    device = prepare(config.runtime.device, config.runtime.threads, config.seed)
+    return estimate(
+        sources, config.task, config.method, device, scratch, seed=config.seed, boundary=lambda: session.boundary(0)
+    )
+
+
+def _check_known(first: Weights, source: ModelSource) -> None:
+    """Refuse to take the plain mean of weights whose information would not be found, which nobody would see."""
+    from clew.merging.opening import hollow
+
+    model = hollow(source)
+    known = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    if unknown := sorted(first.layout.keys() - known):
+        raise UserError(
+            f"{len(unknown)} weights are named otherwise in their file than in the model, such as {unknown[0]}",
+            hint="fisher cannot merge this architecture; take another method",
+        )
+
+
+def _refuse(name: str, first: str, found: Sequence[str]) -> None:
+    if found:
+        raise UserError(f"{name} cannot be merged with {first}: {'; '.join(found[:4])}")
+
+
+def _publish(
+    session: Session[MergeConfig], merged: Merge, sources: Sequence[ModelSource], *, as_adapter: bool
+) -> dict[str, Any]:
+    """Carry out the merge into an artifact, and return what there is to say about it."""
+    from clew.merging.lora import Lora
+    from clew.merging.writing import write_adapter, write_model
+
+    config, steps = session.config, itertools.count(1)
+
+    def tick() -> None:
+        step = next(steps)
+        session.log(step, tensors=step)
+        session.boundary(step)
+
+    folded = [source.reference for source in sources if source.adapter]
+    notes: dict[str, Any] = {}
+    with session.artifact("adapter" if as_adapter else "model") as folder:
+        if as_adapter:
+            adapters = [Lora(source.adapter) for source in sources if source.adapter]
+            made = write_adapter(
+                merged, adapters, sources[0], folder, tick, rank=config.rank, dtype=_chosen_dtype(config)
+            )
+            notes["adapters"] = {"form": "factored", **made}
+        else:
+            write_model(merged, sources[0], folder, tick)
+            notes |= {"adapters": {"form": "dense", "folded": len(folded)}} if folded else {}
+    return {**notes, "taken_from_first": merged.differing} if merged.differing else notes
+
+
+def _as_adapter(config: MergeConfig, references: Sequence[str], sources: Sequence[ModelSource]) -> bool:
     """Return whether what comes out is an adapter.
 
     Raises:
         UserError: If only some of the models are adapters, and they are to stay adapters.
     """
-    adapters = [
-        reference for reference, source in zip(config.models, sources, strict=True) if source.adapter is not None
-    ]
+    adapters = [reference for reference, source in zip(references, sources, strict=True) if source.adapter is not None]
     if config.adapters == "fold" or not adapters:
         return False
     if len(adapters) < len(sources):
         raise UserError(
-            f"{', '.join(adapters)}: an adapter cannot be averaged with a whole model", hint="set adapters=fold"
+            f"{', '.join(adapters)}: an adapter cannot be merged with a whole model", hint="set adapters=fold"
         )
     return True
 
 
-def _dtype(name: str) -> Any:
+def _base(config: MergeConfig, sources: Sequence[ModelSource], runs: Path, *, as_adapter: bool) -> ModelSource | None:
+    """Return the model that all came from; None where none is needed, as for adapters that stay adapters.
+
+    Raises:
+        UserError: If one is needed and not named, or if adapters have another one.
+    """
+    if not config.method.uses_base:
+        return None
+    named = resolve(config.base, runs) if config.base else None
+    own = {source.reference for source in sources}
+    if as_adapter:
+        if named is not None and own != {named.reference}:
+            raise UserError(f"base: the adapters are for {', '.join(sorted(own))}", hint="leave base out")
+        return None
+    if named is None and len(own) == 1 and all(source.adapter for source in sources):
+        named = replace(sources[0], adapter=None)
+    if named is None:
+        raise UserError("this method needs the model that all came from", hint="name it: base=...")
+    return named
+
+
+def _dtype(config: MergeConfig, as_adapter: bool) -> Any:
+    """Differences stay in float64 until they are factored."""
     import torch
 
-    return None if name == "auto" else getattr(torch, name)
+    return torch.float64 if as_adapter else _chosen_dtype(config)
+
+
+def _chosen_dtype(config: MergeConfig) -> Any:
+    import torch
+
+    return None if config.dtype == "auto" else getattr(torch, config.dtype)

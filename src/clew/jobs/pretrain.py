@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from clew.jobs.rating import Published, Rating, best_checkpoint
 from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session, Surface
+from clew.session.settings import Setting
 from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
@@ -135,8 +137,8 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         "steps": trainer.step_number,
         "peak_lr": lr,
     }
-    if trainer.step_number < total:
-        notes["stopped_early"] = {"of_steps": total, **trainer.patience.state()}
+    if trainer.step_number < trainer.total_steps:
+        notes["stopped_early"] = {"of_steps": trainer.total_steps, **trainer.patience.state()}
     if config.publish == "last":
         return _publish(session, export, trainer.latest, notes)
     best = best_checkpoint(session.run)
@@ -169,11 +171,11 @@ class Loadable:
     """A surface whose checkpoints also hold the model as other programs load it: ``run:NAME@best`` needs no export.
 
     Args:
-        trainer: Saves and loads the complete state.
+        trainer: Saves and loads the complete state, and is steered.
         export: Writes the model in the Hugging Face layout.
     """
 
-    def __init__(self, trainer: Surface, export: Callable[[Path], object]) -> None:
+    def __init__(self, trainer: Trainer, export: Callable[[Path], object]) -> None:
         self._trainer = trainer
         self._export = export
 
@@ -186,15 +188,23 @@ class Loadable:
         """Take over the complete state."""
         self._trainer.load(directory)
 
+    def settings(self) -> Sequence[Setting]:
+        """Return what can be set."""
+        return self._trainer.settings()
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Surround a time in which nothing is done on purpose."""
+        return self._trainer.idle()
+
 
 def _train(
     session: Session[PretrainConfig], trainer: Trainer, surface: Surface, held_out: Windows | None, probe: Probe | None
 ) -> None:
     """Go from the newest checkpoint, or from the start, to the last step or to the end of patience."""
-    config, total = session.config, trainer.total_steps
+    config = session.config
     session.attach(surface, config.checkpoint)
-    session.horizon(total)
-    while trainer.step_number < total and not trainer.patience.is_out:
+    session.horizon(trainer.total_steps)
+    while trainer.step_number < (total := trainer.total_steps) and not trainer.patience.is_out:
         trainer.step()
         step, measured = trainer.step_number, dict[str, float]()
         if held_out is not None and config.training.validates_at(step, total):

@@ -36,6 +36,8 @@ class RolloutRecorder:
         self._steps = steps
         self._rewards: list[Reward | GroupReward] = [*task.rewards(), *task.group_rewards()]
         self.names = [reward.name for reward in self._rewards]
+        self.chosen: dict[str, float] = {}
+        """Weights that somebody has chosen while the run goes on, over those of the task."""
         self._scores: dict[str, Scores] = {}
         if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
             raise UserError(f"the task {type(task).__name__} has two rewards with the name {twice[0]!r}")
@@ -56,6 +58,7 @@ class RolloutRecorder:
                 f"reward_weights() of the task {type(self._task).__name__} names {unknown[0]!r}, which is no reward",
                 hint=f"known: {', '.join(self.names)}",
             )
+        named = {**named, **self.chosen}
         return [float(named.get(reward.name, reward.weight)) for reward in self._rewards]
 
     def _function(self, reward: Reward | GroupReward) -> Callable[..., Scores]:

@@ -32,6 +32,8 @@ class Described:
     """Shape of each tensor by its name."""
     vocabulary: Mapping[str, int] = field(default_factory=dict)
     """Token to id."""
+    splitting: Mapping[str, str] = field(default_factory=dict)
+    """What besides decides how a text is cut into tokens, part by part; empty where it is not known."""
 
 
 def differences(one: Described, other: Described) -> list[str]:
@@ -43,6 +45,7 @@ def differences(one: Described, other: Described) -> list[str]:
         *_settings(one.config, other.config),
         *_tensors(one.shapes, other.shapes),
         *_tokens(one.vocabulary, other.vocabulary),
+        *_splitting(one.splitting, other.splitting),
     ]
 
 
@@ -70,6 +73,12 @@ def _tokens(one: Mapping[str, int], other: Mapping[str, int]) -> Iterator[str]:
         token = min(odd, key=lambda token: (one.get(token, other.get(token, 0)), token))
         ids = [str(tokens.get(token, _MISSING)) for tokens in (one, other)]
         yield f"the vocabularies differ in {len(odd)} tokens: {token!r} is {ids[0]} and {ids[1]}"
+
+
+def _splitting(one: Mapping[str, str], other: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(one.keys() & other.keys()):
+        if one[name] != other[name]:
+            yield f"the tokenizers cut texts in other ways ({name} differs)"
 
 
 def _some(names: list[str]) -> str:

@@ -5,16 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clew.merging.average import tensors_of
-from clew.merging.compatibility import Described
-from clew.models.loading import load_model, load_tokenizer
+from clew.models.loading import load_model
 from clew.models.source import ModelSource
-
-# What of an adapter's config decides what its matrices do.
-_OF_ADAPTER = (
-    "alpha_pattern", "bias", "fan_in_fan_out", "lora_alpha", "modules_to_save", "peft_type", "r", "rank_pattern",
-    "target_modules", "use_dora", "use_rslora",
-)  # fmt: skip
 
 
 def load_folded(source: ModelSource) -> Any:
@@ -26,24 +18,6 @@ def load_folded(source: ModelSource) -> Any:
 def load_adapter(source: ModelSource) -> Any:
     """Load an adapter around its base; only the adapter's weights require gradients."""
     return load_model(source, trainable_adapter=True)
-
-
-def adapter_tensors(model: Any) -> dict[str, Any]:
-    """Return the tensors of an adapter by name, without those of its base."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: tensor for name, tensor in tensors_of(model).items() if name in trained}
-
-
-def describe(model: Any, source: ModelSource, *, as_adapter: bool) -> Described:
-    """Return what must agree with another model or adapter for their weights to be combined."""
-    tensors = adapter_tensors(model) if as_adapter else tensors_of(model)
-    if as_adapter:
-        own = model.peft_config["default"].to_dict()
-        settings = {"base": source.reference} | {name: _plain(own.get(name)) for name in _OF_ADAPTER}
-    else:
-        settings = model.config.to_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    return Described(settings, shapes, load_tokenizer(source).get_vocab())
 
 
 def stored_dtype(source: ModelSource) -> Any:
@@ -65,7 +39,3 @@ def save(model: Any, tokenizer: Any, folder: Path, *, as_adapter: bool) -> None:
         model.name_or_path = model.config._name_or_path = ""
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else value

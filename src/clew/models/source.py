@@ -208,6 +208,7 @@ def _checkpoint(run: Run, which: str) -> Checkpoint:
         raise UserError("the run has no checkpoints", where=run.id)
     choices: dict[str, Callable[[], Checkpoint | None]] = {"best": store.best, "last": lambda: store.newest_good()[0]}
     choices |= {str(checkpoint.step): lambda one=checkpoint: _verified(one, run) for checkpoint in saved}  # type: ignore[misc]
+    choices |= {tag: choices[str(step)] for tag, step in store.tags().items() if str(step) in choices}
     if which not in choices:
         steps = ", ".join(str(checkpoint.step) for checkpoint in saved)
         raise UserError(f"there is no checkpoint {which!r}", where=run.id, hint=f"known: best, last, {steps}")

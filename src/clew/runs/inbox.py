@@ -9,27 +9,42 @@ import getpass
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from clew.errors import UserError, did_you_mean
 from clew.runs.files import write_json
 from clew.runs.ids import ulid
 
-VERBS = ("stop", "checkpoint", "answer")
 RESCAN_SECONDS = 2.0
+_TICK_NS = 50_000_000
+"""A folder that changed so recently may change again at the same time: file systems count in some milliseconds."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something that somebody asks of a live run."""
+    """Something that somebody asks of a live run.
+
+    Attributes:
+        verb: What to do; ``?`` for a file that holds no command.
+        args: With what.
+        id: A ULID; a command that comes twice is carried out once.
+        issuer: Who asks.
+        sent: When, in Unix seconds.
+        at: The step after which to carry it out; None means the next boundary.
+        before: Expires at this step.
+        if_config: Only for a run whose config hash begins so; empty means any.
+    """
 
     verb: str
     args: dict[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=ulid)
     issuer: str = ""
     sent: float = 0.0
+    at: int | None = None
+    before: int | None = None
+    if_config: str = ""
 
 
 class Inbox:
@@ -42,19 +57,17 @@ class Inbox:
         self._listed = 0.0
 
     def send(self, verb: str, **args: Any) -> Command:
-        """Put a command into the inbox and return it.
+        """Put a command into the inbox and return it; whether it is one, its receiver decides."""
+        return self.post(Command(verb, args))
 
-        Raises:
-            UserError: If there is no such verb.
-        """
-        if verb not in VERBS:
-            raise UserError(f"unknown command {verb!r}", hint=did_you_mean(verb, VERBS))
-        command = Command(verb, args, issuer=_user(), sent=time.time())
+    def post(self, command: Command) -> Command:
+        """Put a command with its preconditions into the inbox, and return it with its issuer and its time."""
+        command = replace(command, issuer=command.issuer or _user(), sent=command.sent or time.time())
         write_json(self._folder / f"{command.id}.json", asdict(command))
         return command
 
     def poll(self) -> list[Command]:
-        """Return waiting commands in the order of their ids; costs one ``stat`` when nothing changed.
+        """Return waiting commands in the order in which they were sent; costs one ``stat`` when nothing changed.
 
         The folder is listed every two seconds as well, because network file systems cache attributes.
         """
@@ -62,8 +75,10 @@ class Inbox:
         changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - once a step: a Path costs twice as much
         if changed == self._changed and now - self._listed < RESCAN_SECONDS:
             return []
-        self._changed, self._listed = changed, now
-        return [self._read(path) for path in sorted(self._folder.glob("*.json")) if not path.name.startswith(".")]
+        may_change_unseen = 0 <= time.time_ns() - changed < _TICK_NS
+        self._changed, self._listed = -1 if may_change_unseen else changed, now
+        found = [self._read(path) for path in self._folder.glob("*.json") if not path.name.startswith(".")]
+        return sorted(found, key=lambda command: (command.sent, command.id))
 
     def remove(self, command: Command) -> None:
         """Take a command away, after its outcome is in the journal."""
@@ -74,9 +89,18 @@ class Inbox:
         """Read one command; a file that is none becomes the verb ``?``, which the session rejects."""
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            return Command(**{**value, "id": path.stem})
-        except (ValueError, TypeError):
+            command = Command(**{**value, "id": path.stem})
+        except (ValueError, TypeError, OSError):
             return Command("?", id=path.stem)
+        return command if all(_fits(command)) else Command("?", id=path.stem)
+
+
+def _fits(command: Command) -> Iterator[bool]:
+    """Whether each field has its type: anybody can write such a file."""
+    yield from (isinstance(text, str) for text in (command.verb, command.issuer, command.if_config))
+    yield from (step is None or type(step) is int for step in (command.at, command.before))
+    yield isinstance(command.args, dict)
+    yield type(command.sent) in (int, float)
 
 
 def _user() -> str:

@@ -59,6 +59,17 @@ MOVES: dict[State, frozenset[State]] = {
 }
 
 
+def why_not_live(state: State) -> str:
+    """Say why nobody is there to take a command; empty when somebody is."""
+    if state is State.CREATED:
+        return "it has not been started"
+    if state is State.UNKNOWN:
+        return "nothing answers there, and it may or may not be alive"
+    if state in FINAL:
+        return f"it is over: {state}"
+    return ""
+
+
 PLAN_MOVES = {**MOVES, State.COMPLETED: frozenset({State.QUEUED})}
 """A plan that has completed may be asked for again: it then runs what has changed."""
 

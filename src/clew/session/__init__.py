@@ -1,6 +1,7 @@
 """Sessions: a live run seen from inside its worker."""
 
 from clew.session.session import Session
+from clew.session.settings import Setting
 from clew.session.surface import CheckpointConfig, Outcome, RunStopped, Surface
 
-__all__ = ["CheckpointConfig", "Outcome", "RunStopped", "Session", "Surface"]
+__all__ = ["CheckpointConfig", "Outcome", "RunStopped", "Session", "Setting", "Surface"]

@@ -2,22 +2,25 @@
 
 ``Trainer`` writes its own complete checkpoint (weights or adapter, optimizer, schedule, random generators, position) to
 ``output_dir/checkpoint-STEP``. It is not trusted there: a kill in mid-save leaves a folder that looks like the newest.
-The callback asks for a save only at a boundary where one is due, and the session moves the finished folder into its
+So the session has it written only at a boundary where a save is due, and moves the finished folder into its
 own store, which hashes and commits it. ``output_dir`` is scratch space and is emptied at every start.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import PrinterCallback, TrainerCallback
 
+from clew.runs.files import read_json
 from clew.session.log_window import LogWindow
 from clew.session.session import Session
+from clew.session.settings import Setting
 from clew.session.surface import CheckpointConfig
+from clew.session.trainer_settings import TrainerSettings
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -53,16 +56,23 @@ class Watch(Protocol):
 class HuggingFaceSurface:
     """Saves and loads a ``Trainer`` through the checkpoint folder that it writes itself, and what is known of it."""
 
-    def __init__(self, trainer: Trainer, watch: Watch) -> None:
+    def __init__(self, trainer: Trainer, watch: Watch, more: Sequence[Setting] = ()) -> None:
         self._trainer = trainer
         self._watch = watch
+        self._finished = 0
+        # The training loop saves where a callback asks for it, before it lets that callback act: so it is left to us.
+        self._write = trainer._save_checkpoint
+        trainer._save_checkpoint = _nothing
         self.window = LogWindow(trainer)
+        self.numbers = TrainerSettings(trainer, more)
         self.resume_from: str | None = None
         """What to hand to ``Trainer.train(resume_from_checkpoint=...)``."""
 
     def save(self, directory: Path) -> None:
-        """Move the folder that ``Trainer`` has just finished into ``directory``."""
+        """Let ``Trainer`` write its folder, and move what is in it into ``directory``."""
         written = Path(self._trainer.args.output_dir) / f"checkpoint-{self._trainer.state.global_step}"
+        shutil.rmtree(written, ignore_errors=True)  # of a save that failed
+        self._write(self._trainer.model, None)
         for item in written.iterdir():
             shutil.move(item, directory / item.name)
         written.rmdir()
@@ -72,23 +82,34 @@ class HuggingFaceSurface:
     def load(self, directory: Path) -> None:
         """Remember the folder; ``Trainer`` can only load inside of ``train``."""
         self.resume_from = str(directory)
+        self._finished = int(read_json(directory / "trainer_state.json")["global_step"])
         self.window.load(directory)
         self._watch.load(directory)
+
+    def settings(self) -> Sequence[Setting]:
+        """Return what can be set."""
+        return self.numbers.all(max(self._finished, self._trainer.state.global_step))
+
+
+def _nothing(model: Any, trial: Any) -> None:
+    """Save nothing."""
 
 
 class SessionCallback(TrainerCallback):  # type: ignore[misc]
     """Forwards metrics to a session, and stands at its boundaries."""
 
-    def __init__(self, session: Session[Any], watch: Watch, window: LogWindow) -> None:
+    def __init__(self, session: Session[Any], watch: Watch, surface: HuggingFaceSurface) -> None:
         self._session = session
-        self._window = window
+        self._surface = surface
         self._watch = watch
         self._rating: float | None = None
+        self._is_best = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Say how far the run goes, and go on summing where the last attempt stopped."""
+        self._surface.numbers.begin()
         self._session.horizon(state.max_steps)
-        self._window.restore()
+        self._surface.window.restore()
 
     def on_log(
         self,
@@ -110,11 +131,11 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Measure what is due, and ask ``Trainer`` to write its state if the session wants to save after this step."""
+        """Measure what is due, and ask to be called after it if the session has anything to do after this step."""
         last = state.global_step >= state.max_steps
         # The loss of the training belongs beside that of a validation, and at the end; after it, it would be too late.
         control.should_log = control.should_log or control.should_evaluate or last
-        self._rating = None
+        self._rating, self._is_best = None, False
         self._measure(state, control, last=last)
         if self._session.due(state.global_step):
             control.should_save = True
@@ -135,9 +156,9 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Commit what was written, carry out commands, and leave from here when the run is to stop."""
-        # A new best is saved where nothing is due, too; a step that is saved already is not saved again.
-        self._session.checkpoint(state.global_step, metric=self._rating)
+        """Stand at the session's boundary, and leave from here when the run is to stop."""
+        if self._is_best:  # it is saved where nothing is due, too
+            self._session.checkpoint(state.global_step, metric=self._rating)
         self._session.boundary(state.global_step, metric=self._rating)
 
     def _measure(self, state: TrainerState, control: TrainerControl, *, last: bool) -> None:
@@ -149,12 +170,15 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         rating, saves = self._watch.judge(state.global_step, measured)
         if rating is not None:
             self._rating = rating
+        self._is_best = self._is_best or saves
         control.should_save = control.should_save or saves
         if self._watch.is_out:
             control.should_training_stop = control.should_log = True
 
 
-def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig, watch: Watch) -> int:
+def train(
+    session: Session[Any], trainer: Trainer, policy: CheckpointConfig, watch: Watch, more: Sequence[Setting] = ()
+) -> int:
     """Run a ``Trainer`` under a session: restored, steered and saved like any other run.
 
     Args:
@@ -162,6 +186,7 @@ def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig, wat
         trainer: Built with ``save_strategy="no"`` and an ``output_dir`` made by :func:`scratch_directory`.
         policy: When to save.
         watch: Looks at the model and judges it.
+        more: What can be set while it trains, besides what :class:`TrainerSettings` offers.
 
     Returns:
         The number of finished steps.
@@ -169,12 +194,12 @@ def train(session: Session[Any], trainer: Trainer, policy: CheckpointConfig, wat
     Raises:
         RunStopped: When the run was asked to stop.
     """
-    surface = HuggingFaceSurface(trainer, watch)
+    surface = HuggingFaceSurface(trainer, watch, more)
     finished = session.attach(surface, policy)
     trainer.remove_callback(PrinterCallback)  # the journal has the numbers
-    trainer.add_callback(SessionCallback(session, watch, surface.window))
-    session.horizon(trainer.args.max_steps)
-    if finished < trainer.args.max_steps and not watch.is_out:
+    trainer.add_callback(SessionCallback(session, watch, surface))
+    session.horizon(surface.numbers.last_step)
+    if finished < surface.numbers.last_step and not watch.is_out:
         trainer.train(resume_from_checkpoint=surface.resume_from)
         return int(trainer.state.global_step)
     # The run ended after its last step: only the weights are needed for what follows.

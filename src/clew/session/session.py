@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -17,13 +18,17 @@ from typing import Any, Generic, TypeVar
 from clew.checkpoints import Checkpoint, CheckpointStore
 from clew.errors import UserError
 from clew.logs.logger import Logger
-from clew.runs import Artifact, Command, JournalWriter, Run, State
-from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
+from clew.runs import Artifact, JournalWriter, Run, State
+from clew.runs.files import path_inside, read_json, sync_directory, sync_tree, tree_bytes, tree_digest, write_json
 from clew.session.lease import LeaseKeeper
+from clew.session.place import Place
+from clew.session.settings import write
 from clew.session.signals import StopSignals
-from clew.session.surface import CheckpointConfig, RunStopped, Surface
+from clew.session.steering import Steering
+from clew.session.surface import CheckpointConfig, RunStopped, Surface, idle, settings_of
 
 ConfigT = TypeVar("ConfigT")
+_STATE = "session.json"
 
 
 class Session(Generic[ConfigT]):
@@ -42,7 +47,6 @@ class Session(Generic[ConfigT]):
         self.artifacts: dict[str, Artifact] = {}
         self._journal = JournalWriter(run.path / "journal", attempt)
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
-        self._inbox = run.inbox
         self._store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
         self._lease = LeaseKeeper(run.states, attempt)
         self._signals = StopSignals()
@@ -50,10 +54,9 @@ class Session(Generic[ConfigT]):
         self._policy = CheckpointConfig()
         self._restored = False
         self._saved_step: int | None = None
-        self._wanted: list[Command] = []
+        self._step = 0
         self._stop: tuple[State, str] | None = None
-        self._done = self._commands_done()
-        self._asked = run.states.read().queued
+        self._steering = Steering(run, attempt, self._journal)
 
     def __enter__(self) -> Session[ConfigT]:
         self._lease.__enter__()
@@ -63,9 +66,13 @@ class Session(Generic[ConfigT]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._signals.__exit__(kind, error, trace)
-        self._lease.__exit__(kind, error, trace)
-        self._journal.close()
+        try:
+            if kind is None:
+                self._steering.close(self._step)
+        finally:
+            self._signals.__exit__(kind, error, trace)
+            self._lease.__exit__(kind, error, trace)
+            self._journal.close()
 
     # What a job says.
 
@@ -158,11 +165,20 @@ class Session(Generic[ConfigT]):
             self._journal.write("checkpoint_bad", at=step, problem=problem)
             self._log.warning(f"checkpoint step {step} cannot be used: {problem}", step=step)
         if checkpoint is not None:
-            surface.load(checkpoint.path)
-            self._saved_step = checkpoint.step
-            self._log.info("checkpoint restored", step=checkpoint.step)
+            self._load(surface, checkpoint)
         self._restore_event(checkpoint)
-        return checkpoint.step if checkpoint else 0
+        step = checkpoint.step if checkpoint else 0
+        self._stand(step)
+        return step
+
+    def _load(self, surface: Surface, checkpoint: Checkpoint) -> None:
+        """Restore the trainer, with the settings that were in force, and know which commands that state contains."""
+        surface.load(checkpoint.path)
+        known = read_json(checkpoint.path / _STATE) if (checkpoint.path / _STATE).is_file() else {}
+        self._steering.ledger.restore(checkpoint.step, **known)
+        write(settings_of(surface), self._steering.ledger.standing.settings)
+        self._saved_step = checkpoint.step
+        self._log.info("checkpoint restored", step=checkpoint.step)
 
     def checkpoint(self, step: int, *, metric: float | None = None) -> None:
         """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again.
@@ -173,25 +189,28 @@ class Session(Generic[ConfigT]):
         """
         if self._surface is None or self._saved_step == step:
             return
-        checkpoint = self._store.save(step, self._surface.save, metric=metric)
+        checkpoint = self._store.save(step, partial(self._write, self._surface, step), metric=metric)
         self._saved_step = step
         self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric)
         self._journal.flush(sync=True)
         self._log.info("checkpoint saved", step=step)
         self._store.prune(self._policy.keep_last)
 
+    def _write(self, surface: Surface, step: int, directory: Path) -> None:
+        """Write the trainer's state, and what commands have to do with it where there were any."""
+        surface.save(directory)
+        ledger = self._steering.ledger
+        known = {"settings": dict(ledger.standing.settings), "contained": ledger.contained(step)}
+        if any(known.values()):
+            write_json(directory / _STATE, known)
+
     # Boundaries.
 
     def due(self, step: int) -> bool:
-        """Look at the inbox and the signals, and say whether :meth:`boundary` will save at this step."""
-        if self._lease.fenced is not None:
-            raise self._lease.fenced
-        self._wanted.extend(self._accept(self._inbox.poll()))
-        if any(command.verb == "stop" for command in self._wanted):
-            self._stop = self._stop or (State.STOPPED, "stop was asked for")
-        if signal := self._signals.received:
-            self._stop = self._stop or (State.INTERRUPTED, f"received {signal}")
-        return bool(self._wanted or self._stop) or step % self._policy.every == 0
+        """Look at the inbox and the signals, and say whether :meth:`boundary` has anything to do at this step."""
+        self._step = step
+        self._look()
+        return bool(self._stop) or step >= self._steering.ledger.alarm or step % self._policy.every == 0
 
     def boundary(self, step: int, *, metric: float | None = None) -> None:
         """Stand between two steps: save when it is due, and carry out what was asked for.
@@ -206,37 +225,44 @@ class Session(Generic[ConfigT]):
         """
         if not self.due(step):
             return
-        self.checkpoint(step, metric=metric)
-        for command in self._wanted:
-            self._settle(command, step, "applied")
-        self._wanted.clear()
+        if step % self._policy.every == 0:
+            self.checkpoint(step, metric=metric)
+        self._stand(step, metric)
+
+    def _stand(self, step: int, metric: float | None = None) -> None:
+        """Carry out commands, and stay as long as the run is paused; leave from here if it is to end."""
+        save = partial(self.checkpoint, step, metric=metric) if self._surface is not None else None
+        place = Place(
+            step,
+            standing=lambda: self._steering.ledger.standing,
+            settings=lambda: settings_of(self._surface),
+            save=save,
+            store=self._store,
+            horizon=self.horizon,
+            end=self._end,
+        )
+        self._steering.replay(place, lambda values: write(settings_of(self._surface), values))
+        self._steering.carry_out(place, self._ends)
+        with idle(self._surface):
+            self._steering.hold(place, self._ends)
         if self._stop is not None:
+            if self._stop[0] is State.INTERRUPTED and save is not None:
+                save()
             raise RunStopped(*self._stop, step)
 
-    def _accept(self, commands: list[Command]) -> Iterator[Command]:
-        """Pass on new commands; reject what no session understands, and drop what an earlier attempt did already."""
-        for command in commands:
-            if command.id in self._done or command in self._wanted:
-                self._inbox.remove(command) if command.id in self._done else None
-            elif command.verb not in ("stop", "checkpoint"):
-                self._settle(command, None, "rejected: not a command")
-            elif command.verb == "stop" and command.sent < self._asked:
-                self._settle(command, None, "expired: the run was resumed after it")
-            else:
-                yield command
+    def _ends(self) -> bool:
+        if self._lease.fenced is not None:
+            raise self._lease.fenced
+        if signal := self._signals.received:
+            self._stop = self._stop or (State.INTERRUPTED, f"received {signal}")
+        return self._stop is not None
 
-    def _settle(self, command: Command, step: int | None, outcome: str) -> None:
-        """Record what became of a command, durably, and only then take it out of the inbox."""
-        self._journal.write(
-            "command", id=command.id, verb=command.verb, issuer=command.issuer, at=step, outcome=outcome
-        )
-        self._journal.flush(sync=True)
-        self._log.info(f"command {command.verb} {outcome}", id=command.id, issuer=command.issuer, step=step)
-        self._done.add(command.id)
-        self._inbox.remove(command)
+    def _end(self, state: State, reason: str) -> None:
+        self._stop = self._stop or (state, reason)
 
-    def _commands_done(self) -> set[str]:
-        return {event["id"] for event in self.run.events("command")}
+    def _look(self) -> None:
+        self._steering.look()
+        self._ends()
 
     def _mark_fresh(self) -> None:
         """Without a surface every attempt starts at step 0, which the journal's readers must know."""

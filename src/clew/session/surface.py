@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from clew.config import NOT_HASHED, config
 from clew.runs import State
+from clew.session.settings import Setting
 
 
 class Surface(Protocol):
@@ -24,6 +27,32 @@ class Surface(Protocol):
 
     def load(self, directory: Path) -> None:
         """Take over the state that :meth:`save` wrote there."""
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A surface that lets some of its numbers be changed between two steps: ``clew set``."""
+
+    def settings(self) -> Sequence[Setting]:
+        """Return what can be set, with the bounds of the moment."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A surface that measures how quick it is."""
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Surround a time in which nothing is done on purpose."""
+
+
+def settings_of(surface: Surface | None) -> Sequence[Setting]:
+    """Return what can be set; nothing for a surface that is not adjustable."""
+    return surface.settings() if isinstance(surface, Adjustable) else ()
+
+
+def idle(surface: Surface | None) -> AbstractContextManager[None]:
+    """Surround the time in which a run is paused."""
+    return surface.idle() if isinstance(surface, Timed) else nullcontext()
 
 
 @config

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from clew.checkpoints.state import load_state, save_state
 from clew.data.packing import Samples
 from clew.data.stream import SampleStream
 from clew.errors import DataError, RunFailed
+from clew.session.settings import STEPS, Setting
 from clew.train.config import TrainingConfig
 from clew.train.losses import accumulate_gradients, mean_loss
 from clew.train.optimizers import Optimizers
@@ -65,6 +68,7 @@ class Trainer:
         self.config = config
         self.lr = lr
         self.total_steps = total_steps
+        self.max_grad_norm = config.max_grad_norm
         self.stream = SampleStream(len(samples), seed)
         self.optimizers = Optimizers(model, config.optimizer, lr=lr)
         self.step_number = 0
@@ -99,7 +103,7 @@ class Trainer:
             device=self._device,
             precision=self._precision,
         )
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)
         self.optimizers.step(self.current_lr)
         self._loss_sum += loss
         self._norm_sum += norm
@@ -157,6 +161,26 @@ class Trainer:
             metrics = measure()
         self.latest |= metrics
         return metrics
+
+    def settings(self) -> Sequence[Setting]:
+        """Return what can be set between two steps; the schedule stretches over the new number of steps."""
+        return [
+            Setting("lr", lambda: self.lr, partial(setattr, self, "lr"), low=0, open=True),
+            Setting(
+                "weight_decay",
+                lambda: self.optimizers.weight_decay,
+                partial(setattr, self.optimizers, "weight_decay"),
+                low=0,
+            ),
+            Setting("max_grad_norm", lambda: self.max_grad_norm, partial(setattr, self, "max_grad_norm"), 0, open=True),
+            Setting(
+                STEPS, lambda: self.total_steps, partial(setattr, self, "total_steps"), self.step_number + 1, whole=True
+            ),
+        ]
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Surround a time in which nothing is done: it is left out of the throughput."""
+        return self._throughput.excluded()
 
     def save(self, directory: Path) -> None:
         """Write the complete state.

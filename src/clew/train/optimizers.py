@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,6 +44,21 @@ class Optimizers:
         for optimizer, factor in self._parts:
             set_lr(optimizer, lr * factor)
             optimizer.step()
+
+    @property
+    def weight_decay(self) -> float:
+        """The pull of matrices toward zero."""
+        return float(next(self._decaying())["weight_decay"])
+
+    @weight_decay.setter
+    def weight_decay(self, value: float) -> None:
+        for group in self._decaying():
+            group["weight_decay"] = value
+
+    def _decaying(self) -> Iterator[dict[str, Any]]:
+        """The groups of matrices; vectors never decay."""
+        for optimizer, _ in self._parts:
+            yield from (group for group in optimizer.param_groups if group["params"][0].dim() >= 2)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors of all optimizers by parameter name; see :func:`optimizer_state`."""

@@ -1,0 +1,136 @@
+"""What is asked of a live run: from its inbox through the state machine into the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clew.errors import ClewError
+from clew.logs.logger import Logger
+from clew.runs import Command, Event, Fenced, JournalWriter, Run, State
+from clew.session.commands import APPLIED, Ledger
+from clew.session.verbs import VERBS, Boundary
+
+WAIT_SECONDS = 0.02
+"""How often a paused run looks into its inbox."""
+
+
+class Steering:
+    """Carries commands out, once each, and says in the journal what has become of them.
+
+    What a command does is in the process's memory only, until a checkpoint holds it. So it is done first and journalled
+    then: of a process that dies in between nothing remains, and the command still lies in the inbox.
+
+    Args:
+        run: The run.
+        attempt: Number of this attempt.
+        journal: Where outcomes are written.
+    """
+
+    def __init__(self, run: Run, attempt: int, journal: JournalWriter) -> None:
+        self._run = run
+        self._attempt = attempt
+        self._journal = journal
+        self._inbox = run.inbox
+        self._log = Logger("clew.session", run=run.id, attempt=attempt)
+        self._paused = False
+        self.ledger = Ledger(
+            {name: verb.rule for name, verb in VERBS.items()},
+            run.events("command"),
+            asked=run.states.read().queued,
+            config_hash=run.info.config_hash,
+        )
+
+    def look(self) -> None:
+        """Look into the inbox; costs one ``stat`` when nothing has come."""
+        if commands := self._inbox.poll():
+            for command in self.ledger.receive(commands):
+                self._inbox.remove(command)  # an earlier attempt has settled it
+
+    def replay(self, boundary: Boundary, apply: Callable[[Mapping[str, float]], None]) -> None:
+        """Do again what earlier attempts were told at this boundary, after the state that was restored.
+
+        Args:
+            boundary: Where the run stands.
+            apply: Puts settings in force.
+        """
+        if again := self.ledger.replay(boundary.step):
+            verbs = ", ".join(event["verb"] for event in again)
+            self._log.info(f"commands of an earlier attempt hold again: {verbs}", step=boundary.step)
+            apply(self.ledger.standing.settings)
+            self._show(boundary.step)
+
+    def carry_out(self, boundary: Boundary, ends: Callable[[], bool]) -> None:
+        """Carry out what is asked for at a boundary, in the order of arrival, until something ends the run.
+
+        Args:
+            boundary: Where the run stands.
+            ends: Whether the run is to end here.
+        """
+        while not ends() and (command := self.ledger.next(boundary.step)) is not None:
+            self._run.states.check(self._attempt)  # the inbox belongs to the newest attempt
+            outcome = self.ledger.refusal(command, boundary.step) or self._try(command, boundary)
+            self._settle(command, boundary.step, outcome)
+        self._show(boundary.step)
+
+    def hold(self, boundary: Boundary, ends: Callable[[], bool]) -> None:
+        """Stay here as long as the run is paused; commands are answered at once."""
+        while self.ledger.standing.is_paused(boundary.step) and not ends():
+            time.sleep(WAIT_SECONDS)
+            self.look()
+            self.carry_out(boundary, ends)
+
+    def close(self, step: int) -> None:
+        """Say of everything that still waits that the run has come to its end."""
+        self.look()
+        for command in self.ledger.waiting:
+            self._run.states.check(self._attempt)
+            self._settle(command, step, f"expired: the run completed at step {step}")
+
+    def _try(self, command: Command, boundary: Boundary) -> str:
+        """Do what a command says, and return its outcome; whatever goes wrong, the run goes on."""
+        try:
+            VERBS[command.verb].carry_out(boundary, command.args)
+        except Fenced:
+            raise
+        except Exception as error:
+            reason = error.one_line() if isinstance(error, ClewError) else f"{type(error).__name__}: {error}"
+            return f"rejected: {reason}"
+        return APPLIED
+
+    def _settle(self, command: Command, step: int, outcome: str) -> None:
+        """Record what became of a command, durably, and only then take it out of the inbox."""
+        self.ledger.settle(command, step, outcome)
+        self._show(step)
+        self._journal.write("command", **_fields(command), at=step, outcome=outcome)
+        self._journal.flush(sync=True)
+        self._log.info(f"command {command.verb} {outcome}", id=command.id, issuer=command.issuer, step=step)
+        self._inbox.remove(command)
+
+    def _show(self, step: int) -> None:
+        """Let the run's state say whether it is paused."""
+        paused = self.ledger.standing.is_paused(step)
+        if paused == self._paused:
+            return
+        self._run.states.move(State.PAUSED if paused else State.RUNNING, attempt=self._attempt)
+        self._paused = paused
+        if paused:
+            self._journal.write("paused", at=step)
+        else:
+            self._journal.write("resumed", at=step)
+        self._journal.flush()
+
+
+def _fields(command: Command) -> Event:
+    """What the journal says of a command; preconditions and arguments only where there are some."""
+    conditions: dict[str, Any] = {"at": command.at, "before": command.before, "if_config": command.if_config or None}
+    given = {name: value for name, value in conditions.items() if value is not None}
+    return {
+        "id": command.id,
+        "verb": command.verb,
+        "issuer": command.issuer,
+        "sent": command.sent,
+        **({"args": command.args} if command.args else {}),
+        **({"conditions": given} if given else {}),
+    }
