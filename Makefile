@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM = false
 help:
 	@echo "make demo       pretrain, fine-tune and improve a small model on arithmetic; about 3 minutes on 2 cores"
 	@echo "make demo-real  the same on SmolLM2-135M-Instruct; about 15 minutes on 2 cores"
-	@echo "make demo-wordle  pretrain, fine-tune and improve a small model on Wordle; about 5 minutes on 2 cores"
+	@echo "make demo-wordle  pretrain, fine-tune and improve a small model on Wordle; about 8 minutes on 2 cores"
 	@echo "make test       everything that CI checks"
 	@echo "make check      a developer's inner loop: style, types, floors and the fast tests"
 	@echo "make crash      kill the demo ten times and compare what comes out; about 6 minutes"
