@@ -1,16 +1,23 @@
-"""What a session needs of whatever trains, and how a live run ends early."""
+"""What a session needs of whatever trains, and how a live run ends early.
+
+Two methods are needed, ``save`` and ``load``. Each of the other protocols here is a capability: a trainer that has it
+takes the commands that need it. One that cannot do something in its present shape raises a :class:`clew.UserError` with
+the reason, and the command is rejected with that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
 from clew.config import NOT_HASHED, config
+from clew.errors import UserError
+from clew.inspection.samples import Scorer, Selection
 from clew.runs import State
 from clew.session.settings import Setting
 
@@ -19,7 +26,7 @@ class Surface(Protocol):
     """The control surface of a trainer: its complete state, out and in.
 
     Complete means that a fresh trainer that loads it goes on bitwise as the saved one would have: weights, optimizer,
-    schedule, random generators, data position.
+    schedule, random generators, data position, selection.
     """
 
     def save(self, directory: Path) -> None:
@@ -45,6 +52,137 @@ class Timed(Protocol):
         """Surround a time in which nothing is done on purpose."""
 
 
+@runtime_checkable
+class Snapshotting(Protocol):
+    """A surface that can be saved while it trains on: ``clew fork`` then hardly holds it up."""
+
+    def snapshot(self) -> Callable[[Path], None]:
+        """Keep the complete state of this moment, and return what writes it into an empty directory.
+
+        What is returned is called once, in another thread, while the training goes on; it writes what :meth:`save`
+        would have written now. It may be given up without being called.
+        """
+
+
+@runtime_checkable
+class Evaluable(Protocol):
+    """A surface that can be evaluated between two steps: ``clew evaluate``."""
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Measure the model as it is, and change nothing: not even a random generator."""
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A surface that can be put back: ``clew reset``. Steps and data position go on as if nothing had happened."""
+
+    def reset(self, checkpoint: Path | None, *, optimizer: bool) -> None:
+        """Take the weights of a checkpoint, and its optimizer's state with them.
+
+        Args:
+            checkpoint: What :meth:`Surface.save` wrote; None keeps the weights.
+            optimizer: Forget what the optimizer knows (its moments) instead of taking it from the checkpoint.
+        """
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """A surface whose data can be chosen: ``clew select``."""
+
+    def select(self, selection: Selection | None) -> None:
+        """Train on these samples from the next batch on; None is all of them again."""
+
+
+@runtime_checkable
+class Scorable(Protocol):
+    """A surface that can look at single samples: ``clew inspect``, and selections by loss."""
+
+    def scorer(self, split: str) -> Scorer:
+        """Return what scores a split with the weights of the moment; the ids of ``train`` are those of selections.
+
+        Raises:
+            UserError: If there is no such split.
+        """
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """A merge into a live trainer.
+
+    Attributes:
+        sources: Checkpoints, what :meth:`Surface.save` wrote there, in the order of the request; None stands for the
+            weights of the moment.
+        names: What each is called in messages.
+        method: The method's ``type`` and options, as in a config.
+        weights: One for each source, or empty for 1 each.
+        optimizer: What becomes of the optimizer's state.
+        seed: Of methods that draw at random.
+    """
+
+    sources: Sequence[Path | None]
+    names: Sequence[str]
+    method: Mapping[str, Any]
+    weights: Sequence[float] = ()
+    optimizer: Literal["keep", "reset"] = "reset"
+    seed: int = 0
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A surface into which other weights can be merged: ``clew merge --into``."""
+
+    def merge(self, request: MergeRequest) -> Mapping[str, Any]:
+        """Take the merged weights, and return what there is to say about it, as JSON. All of it, or nothing.
+
+        Raises:
+            UserError: If the sources do not fit together; with the differences.
+        """
+
+
+@runtime_checkable
+class Digestible(Protocol):
+    """A surface whose state can be compared with that of another run: ``clew verify``, ``clew replay``."""
+
+    def digests(self) -> Mapping[str, str]:
+        """Return short hashes of the state: ``weights`` and ``optimizer``, and whatever else is worth naming."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """A surface that can say how the training is doing: ``clew health``."""
+
+    def health(self) -> Mapping[str, Any]:
+        """Return numbers and a verdict, as JSON; see :mod:`clew.health`."""
+
+
+CapabilityT = TypeVar("CapabilityT")
+
+_CANNOT: dict[Any, str] = {
+    Evaluable: "this job has nothing to evaluate while it runs",
+    Resettable: "this job cannot be put back",
+    Selectable: "this job's data cannot be chosen while it runs",
+    Scorable: "this job cannot look at single samples",
+    Mergeable: "nothing can be merged into this job",
+    Digestible: "this job's state cannot be compared",
+    Checkable: "this job does not say how it is doing",
+}
+
+
+def capable(surface: object, of: type[CapabilityT]) -> CapabilityT:
+    """Return the surface as one that can do something.
+
+    Args:
+        surface: A surface, or None where a job has none.
+        of: The protocol.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    if isinstance(surface, of):
+        return surface
+    raise UserError(_CANNOT[of])
+
+
 def settings_of(surface: Surface | None) -> Sequence[Setting]:
     """Return what can be set; nothing for a surface that is not adjustable."""
     return surface.settings() if isinstance(surface, Adjustable) else ()
@@ -63,6 +201,19 @@ class CheckpointConfig:
     """Save after this many steps."""
     keep_last: Annotated[int, Field(ge=1), NOT_HASHED] = 2
     """How many of the newest checkpoints to keep; the best by validation loss is kept besides."""
+
+
+@config
+class LiveConfig:
+    """What a live run notes about itself, and what it does in trouble."""
+
+    digest_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = 100
+    """Note a hash of weights and optimizer after so many steps, by which runs are compared; null never does."""
+    health_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = None
+    """Note how the training is doing after so many steps; null does when asked."""
+    on_nan: Annotated[Literal["stop", "pause", "rollback"], NOT_HASHED] = "stop"
+    """When loss or gradient are no longer finite: fail; wait for somebody; or go on from the newest checkpoint's
+    weights, with the data that comes next."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from clew.errors import UserError, did_you_mean
@@ -46,6 +47,40 @@ class Boundary(Protocol):
     def end(self, state: State, reason: str) -> None:
         """Let the run end here, once the command is settled."""
 
+    @property
+    def surface(self) -> object:
+        """What trains; None where the job has attached nothing. :func:`clew.session.surface.capable` asks it."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's directory."""
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Record metrics of this step."""
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Record anything else that belongs to this step."""
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Say how far something long is, such as ``samples``; seldom enough for a journal."""
+
+    def is_wanted_elsewhere(self) -> bool:
+        """Whether the run is to end: a signal, a stop or an abort has come. Something long gives up then."""
+
+    def source(self, reference: str) -> Path:
+        """Return a checkpoint's folder, and keep its content with the run, for whoever repeats it.
+
+        Args:
+            reference: A step, a tag, ``best`` or ``last`` of this run, or ``RUN@`` one of them of another.
+
+        Raises:
+            UserError: If there is none, or it does not verify.
+        """
+
+
+Result = Mapping[str, Any] | None
+"""What a verb has to say about what it did."""
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -54,22 +89,28 @@ class Verb:
     Attributes:
         name: The word.
         do: Carries it out: ``do(boundary, args)``; whatever it raises is the reason of a rejection, and then it must
-            have changed nothing.
+            have changed nothing. What it returns stands in the journal as the command's ``result``, as JSON.
         takes: The arguments that there are; None when it looks after their names itself.
         rule: What the state machine knows of it.
+        again: Does it once more, ``again(boundary, args, result)``, on a state that was restored from before it; None
+            where nothing is to be done, because it changed nothing that trains.
     """
 
     name: str
-    do: Callable[[Boundary, Mapping[str, Any]], None]
+    do: Callable[[Boundary, Mapping[str, Any]], Result]
     takes: frozenset[str] | None = frozenset()
     rule: Rule = field(default_factory=Rule)
+    again: Callable[[Boundary, Mapping[str, Any], Mapping[str, Any]], object] | None = None
 
-    def carry_out(self, boundary: Boundary, args: Mapping[str, Any]) -> None:
+    def carry_out(self, boundary: Boundary, args: Mapping[str, Any]) -> Result:
         """Do it.
 
         Args:
             boundary: Where the run stands.
             args: The command's arguments.
+
+        Returns:
+            What the journal is to say of it besides; None for nothing.
 
         Raises:
             UserError: If an argument is nonsense, or it cannot be done.
@@ -78,7 +119,7 @@ class Verb:
             if self.takes is not None and name not in self.takes:
                 hint = did_you_mean(name, self.takes) if self.takes else "it takes none"
                 raise UserError(f"{self.name} has no argument {name!r}; {hint}")
-        self.do(boundary, args)
+        return self.do(boundary, args)
 
 
 def whole(args: Mapping[str, Any], name: str, low: int) -> int:

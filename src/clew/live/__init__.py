@@ -1,0 +1,1 @@
+"""Live: what makes any trainer steerable. One file an adapter."""
