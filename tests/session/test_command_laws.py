@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from clew.runs import Command
-from clew.session.commands import APPLIED, Ledger, Rule, Standing
+from clew.session.commands import APPLIED, Done, Ledger, Rule, Standing
 from clew.session.verbs import VERBS
 
 RULES = {name: verb.rule for name, verb in VERBS.items()}
@@ -143,7 +143,7 @@ class SteeredRun(RuleBasedStateMachine):
 
     def replay(self):
         for event in self.live.ledger.replay(self.live.step):
-            self.live.toy.do(event["verb"])
+            self.live.toy.do(event.verb)
 
     def applied(self) -> list[dict]:
         found = [event for event in self.journal if event["outcome"] == APPLIED]
@@ -165,7 +165,7 @@ class SteeredRun(RuleBasedStateMachine):
             while left and left[0]["at"] == step:
                 event = left.pop(0)
                 toy.do(event["verb"])
-                standing = EFFECTS[event["verb"]].fold(standing, event["args"], step)
+                standing = EFFECTS[event["verb"]].fold(standing, replace(Done.of(event), at=step))
         assert (self.live.toy.value, self.live.ledger.standing) == (toy.value, standing)
 
     @invariant()

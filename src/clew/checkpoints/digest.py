@@ -21,7 +21,7 @@ def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
         here = tensor.detach().cpu().contiguous()
         found.update(f"{name} {here.dtype} {tuple(here.shape)};".encode())
         if here.numel():
-            found.update(memoryview(here.reshape(-1).view(torch.uint8).numpy()))
+            found.update(here.reshape(-1).view(torch.uint8).numpy().data)
     return str(found.hexdigest())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -43,6 +42,8 @@ class RunInfo:
     stage: str | None = None
     parent: str | None = None
     fork_step: int | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+    """What a fork changed in the user's config: dotted key to value."""
     uid: str = field(default_factory=ulid)
     created: float = field(default_factory=time.time)
 
@@ -139,27 +140,60 @@ def create_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str
         RunExists: If the name is taken.
         UserError: If the workspace cannot be written.
     """
-    final = runs / info.id
-    staging = Run(runs / f".new-{info.id}-{os.getpid()}")
+    return publish_run(stage_run(runs, info, config_yaml, origins))
+
+
+def stage_run(runs: Path, info: RunInfo, config_yaml: str, origins: Mapping[str, Any]) -> Run:
+    """Make a run directory under a hidden name, where it is no run yet; :func:`publish_run` makes it one.
+
+    Raises:
+        UserError: If the workspace cannot be written.
+    """
+    staging = Run(runs / f".new-{info.id}-{info.uid}")
     try:
-        shutil.rmtree(staging.path, ignore_errors=True)
         staging.make_folders()
         write_atomically(staging.config_path, config_yaml)
         write_json(staging.path / "origins.json", dict(origins))
         staging.states.create()
         write_json(staging.path / "run.json", asdict(info))
+    except OSError as error:
+        shutil.rmtree(staging.path, ignore_errors=True)
+        raise _unwritable(runs, error) from error
+    return staging
+
+
+def publish_run(staging: Run, **more: Any) -> Run:
+    """Give a staged run its name.
+
+    Args:
+        staging: From :func:`stage_run`; gone if this fails.
+        more: Fields of its :class:`RunInfo` that were not known before.
+
+    Raises:
+        RunExists: If the name is taken.
+        UserError: If the workspace cannot be written.
+    """
+    info, runs = replace(staging.info, **more), staging.path.parent
+    final = runs / info.id
+    try:
+        if more:
+            write_json(staging.path / "run.json", asdict(info))
         staging.path.rename(final)
         sync_directory(runs)
     except OSError as error:
         shutil.rmtree(staging.path, ignore_errors=True)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and final.is_dir():
             raise _taken(final) from None
-        raise UserError(
-            f"the workspace cannot be written: {error.strerror}",
-            where=str(runs),
-            hint="choose another one with --workspace DIR or CLEW_WORKSPACE",
-        ) from error
+        raise _unwritable(runs, error) from error
     return Run(final)
+
+
+def _unwritable(runs: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the workspace cannot be written: {error.strerror}",
+        where=str(runs),
+        hint="choose another one with --workspace DIR or CLEW_WORKSPACE",
+    )
 
 
 def _taken(folder: Path) -> UserError:

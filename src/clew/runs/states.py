@@ -139,6 +139,8 @@ class RunState:
     queued: float = 0.0
     """Unix seconds at which the present attempt was asked for."""
     changed: float = 0.0
+    successor: str = ""
+    """The run as which the owner's process goes on, after a ``fork --switch``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -212,8 +214,10 @@ class StateFile:
             self._write(now, State.QUEUED, attempt=attempt, owner=Owner.current(), reason=reason)
             return attempt
 
-    def move(self, to: State, *, attempt: int, reason: str = "", owner: Owner | None = None) -> None:
-        """Change the state on behalf of ``attempt``.
+    def move(
+        self, to: State, *, attempt: int, reason: str = "", owner: Owner | None = None, successor: str = ""
+    ) -> None:
+        """Change the state on behalf of ``attempt``; ``successor`` is the run as which its process goes on.
 
         Raises:
             Fenced: If another attempt has taken over.
@@ -221,7 +225,7 @@ class StateFile:
         """
         with self.locked() as now:
             self._fence(now, attempt)
-            self._write(now, to, attempt=attempt, owner=owner or now.owner, reason=reason)
+            self._write(now, to, attempt=attempt, owner=owner or now.owner, reason=reason, successor=successor)
 
     def renew(self, attempt: int) -> None:
         """Extend the lease by :data:`LEASE_SECONDS`; raises :class:`Fenced` like :meth:`move`."""
@@ -236,12 +240,14 @@ class StateFile:
                 where=self.path.parent.name,
             )
 
-    def _write(self, now: RunState, to: State, *, attempt: int, owner: Owner | None, reason: str) -> None:
+    def _write(
+        self, now: RunState, to: State, *, attempt: int, owner: Owner | None, reason: str, successor: str = ""
+    ) -> None:
         if to not in self._moves[now.state]:
             raise IllegalMove(f"a run that is {now.state} cannot become {to}", where=self.path.parent.name)
         owned = to in OWNED
         clock = time.time()
         lease = clock + LEASE_SECONDS if owned else None
         queued = clock if to is State.QUEUED else now.queued
-        fresh = RunState(to, attempt, owner if owned else None, lease, reason, queued, clock)
+        fresh = RunState(to, attempt, owner if owned else None, lease, reason, queued, clock, successor)
         write_json(self.path, fresh.to_json())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clew.runs import Command, Event
@@ -27,18 +27,42 @@ class Standing:
     """
 
     pause_at: int | None = None
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def is_paused(self, step: int) -> bool:
         """Whether a run that has finished so many steps makes no further one."""
         return self.pause_at is not None and step >= self.pause_at
 
 
-Fold = Callable[[Standing, Mapping[str, Any], int], Standing]
-"""What a verb makes of a standing: ``fold(standing, args, step)``; a pure function."""
+@dataclass(frozen=True)
+class Done:
+    """A command that was carried out.
+
+    Attributes:
+        id: Its ULID.
+        verb: What was done.
+        at: The boundary.
+        args: With what.
+        result: What the verb had to say about it.
+    """
+
+    id: str
+    verb: str
+    at: int
+    args: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, event: Event) -> Done:
+        """Build from an event of the journal."""
+        return cls(event["id"], event["verb"], event["at"], event.get("args") or {}, event.get("result") or {})
 
 
-def unchanged(standing: Standing, args: Mapping[str, Any], step: int) -> Standing:
+Fold = Callable[[Standing, Done], Standing]
+"""What a verb makes of a standing; a pure function."""
+
+
+def unchanged(standing: Standing, done: Done) -> Standing:
     """The fold of a verb after which a run goes on as before."""
     return standing
 
@@ -78,15 +102,18 @@ class Ledger:
         self._config_hash = config_hash
         events = list(history)
         self._settled = {str(event.get("id")) for event in events}
-        self._applied = [event for event in events if self._counts(event)]
-        self._replays: list[Event] = []
+        self._applied = [Done.of(event) for event in events if self._counts(event)]
+        self._replays: list[Done] = []
         self._waiting: list[Command] = []
+        self._begun: set[str] = set()
         self._here: tuple[int, list[str]] = (0, [])
         self.standing = Standing()
         self.alarm: float = math.inf
         self.restore(0)
 
-    def restore(self, step: int, *, settings: Mapping[str, float] | None = None, contained: Iterable[str] = ()) -> None:
+    def restore(
+        self, step: int, *, settings: Mapping[str, float | str] | None = None, contained: Iterable[str] = ()
+    ) -> None:
         """Go on from a state: what it does not contain is to be carried out again.
 
         Args:
@@ -95,26 +122,26 @@ class Ledger:
             contained: Which of the commands that were carried out at this very boundary it contains.
         """
         inside = set(contained)
-        past = [one for one in self._applied if one["at"] < step or (one["at"] == step and one["id"] in inside)]
-        ids = {one["id"] for one in past}
+        past = [one for one in self._applied if one.at < step or (one.at == step and one.id in inside)]
+        ids = {one.id for one in past}
         # In the order of the boundaries: a later attempt may have been told something at an earlier step.
-        self._replays = sorted((one for one in self._applied if one["id"] not in ids), key=lambda one: one["at"])
+        self._replays = sorted((one for one in self._applied if one.id not in ids), key=lambda one: one.at)
         self.standing = Standing(settings=dict(settings or {}))
         self._here = (step, [])
-        for one in sorted(past, key=lambda one: one["at"]):
-            self._take(one["id"], one["verb"], one.get("args") or {}, one["at"])
+        for one in sorted(past, key=lambda one: one.at):
+            self._take(one)
         self._set_alarm()
 
     def contained(self, step: int) -> list[str]:
         """Return the commands of this boundary that have been carried out; a state that is saved now contains them."""
         return list(self._here[1]) if self._here[0] == step else []
 
-    def replay(self, step: int) -> list[Event]:
-        """Carry out again what earlier attempts were told up to this boundary, and return which commands that were."""
-        due = [one for one in self._replays if one["at"] <= step]
+    def replay(self, step: int) -> list[Done]:
+        """Take what earlier attempts were told up to this boundary as done again, and return it."""
+        due = [replace(one, at=step) for one in self._replays if one.at <= step]
         self._replays = self._replays[len(due) :]
         for one in due:
-            self._take(one["id"], one["verb"], one.get("args") or {}, step)
+            self._take(one)
         self._set_alarm()
         return due
 
@@ -124,7 +151,7 @@ class Ledger:
         for command in commands:
             if command.id in self._settled:
                 again.append(command)
-            elif all(command.id != waiting.id for waiting in self._waiting):
+            elif command.id not in self._begun and all(command.id != waiting.id for waiting in self._waiting):
                 self._waiting.append(command)
         self._set_alarm()
         return again
@@ -148,12 +175,25 @@ class Ledger:
             return f"rejected: step {command.at} has passed, {step} are done"
         return ""
 
-    def settle(self, command: Command, step: int, outcome: str) -> None:
-        """Take note of what has become of a command."""
+    def begin(self, command: Command) -> None:
+        """Take note that a command is under way: it is not next any more, and it is not settled yet."""
         self._waiting = [waiting for waiting in self._waiting if waiting.id != command.id]
+        self._begun.add(command.id)
+        self._set_alarm()
+
+    def settle(self, command: Command, step: int, outcome: str, result: Mapping[str, Any] | None = None) -> None:
+        """Take note of what has become of a command.
+
+        Args:
+            command: Which.
+            step: The boundary.
+            outcome: :data:`APPLIED`, or why it was not.
+            result: What the verb had to say about it.
+        """
+        self.begin(command)
         self._settled.add(command.id)
         if outcome == APPLIED:
-            self._take(command.id, command.verb, command.args, step)
+            self._take(Done(command.id, command.verb, step, command.args, result or {}))
         self._set_alarm()
 
     @property
@@ -166,13 +206,14 @@ class Ledger:
         applied = event.get("outcome") == APPLIED and event.get("verb") in self._rules
         return applied and isinstance(event.get("at"), int)
 
-    def _take(self, name: str, verb: str, args: Mapping[str, Any], step: int) -> None:
-        self.standing = self._rules[verb].fold(self.standing, args, step)
-        self._here = (step, [*self.contained(step), name])
+    def _take(self, done: Done) -> None:
+        self.standing = self._rules[done.verb].fold(self.standing, done)
+        if done.at >= self._here[0]:  # what took long is settled at a later boundary than its own
+            self._here = (done.at, [*self.contained(done.at), done.id])
 
     def _set_alarm(self) -> None:
         steps = [_from(command) for command in self._waiting]
-        steps += [one["at"] for one in self._replays[:1]]
+        steps += [one.at for one in self._replays[:1]]
         steps += [] if self.standing.pause_at is None else [self.standing.pause_at]
         self.alarm = min(steps, default=math.inf)
 

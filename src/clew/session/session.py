@@ -10,25 +10,29 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from clew.checkpoints import Checkpoint, CheckpointStore
+from clew.checkpoints import Checkpoint
 from clew.errors import UserError
 from clew.logs.logger import Logger
-from clew.runs import Artifact, JournalWriter, Run, State
-from clew.runs.files import path_inside, read_json, sync_directory, sync_tree, tree_bytes, tree_digest, write_json
+from clew.runs import Artifact, Command, JournalWriter, Run, State
+from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
+from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
-from clew.session.place import Place
+from clew.session.lifecycle import Lifecycle, claim
+from clew.session.place import Hooks, Place
+from clew.session.saving import Saver
 from clew.session.settings import write
 from clew.session.signals import StopSignals
 from clew.session.steering import Steering
-from clew.session.surface import CheckpointConfig, RunStopped, Surface, idle, settings_of
+from clew.session.surface import CheckpointConfig, Digestible, LiveConfig, RunStopped, Surface, idle, settings_of
 
 ConfigT = TypeVar("ConfigT")
-_STATE = "session.json"
+
+MOST_ROLLBACKS = 3
+"""How often a run goes back to the same checkpoint's weights before it fails."""
 
 
 class Session(Generic[ConfigT]):
@@ -38,25 +42,34 @@ class Session(Generic[ConfigT]):
         run: The run's directory.
         config: The job's hydrated config.
         attempt: Number of this attempt, which its worker has claimed.
+        lifecycle: Is told when the process goes on as another run.
     """
 
-    def __init__(self, run: Run, config: ConfigT, attempt: int) -> None:
-        self.run = run
+    def __init__(self, run: Run, config: ConfigT, attempt: int, lifecycle: Lifecycle | None = None) -> None:
         self.config = config
+        self._lifecycle = lifecycle or Lifecycle()
+        self._signals = StopSignals()
+        self._live = LiveConfig()
+        self._step = 0
+        self._stop: tuple[State, str] | None = None
+        self._switch: str = ""
+        self._total: int | None = None
+        self._rollbacks = 0
+        self._trouble: tuple[int, Exception] | None = None
+        self._noted = -1
+        self._take_up(run, attempt)
+
+    def _take_up(self, run: Run, attempt: int) -> None:
+        """Be the session of this attempt at this run."""
+        self.run = run
         self.attempt = attempt
         self.artifacts: dict[str, Artifact] = {}
         self._journal = JournalWriter(run.path / "journal", attempt)
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
-        self._store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
         self._lease = LeaseKeeper(run.states, attempt)
-        self._signals = StopSignals()
-        self._surface: Surface | None = None
-        self._policy = CheckpointConfig()
-        self._restored = False
-        self._saved_step: int | None = None
-        self._step = 0
-        self._stop: tuple[State, str] | None = None
+        self._saver = Saver(run, attempt, self._journal, self._known)
         self._steering = Steering(run, attempt, self._journal)
+        self._restored: int | None = None
 
     def __enter__(self) -> Session[ConfigT]:
         self._lease.__enter__()
@@ -70,6 +83,7 @@ class Session(Generic[ConfigT]):
             if kind is None:
                 self._steering.close(self._step)
         finally:
+            self._saver.close()
             self._signals.__exit__(kind, error, trace)
             self._lease.__exit__(kind, error, trace)
             self._journal.close()
@@ -113,6 +127,7 @@ class Session(Generic[ConfigT]):
             total: The number of the last step.
             unit: What a step is called.
         """
+        self._total = total
         self._journal.write("horizon", total=total, unit=unit)
         self._journal.flush()
 
@@ -148,37 +163,47 @@ class Session(Generic[ConfigT]):
 
     # Saving and restoring.
 
-    def attach(self, surface: Surface, policy: CheckpointConfig | None = None) -> int:
+    def attach(self, surface: Surface, policy: CheckpointConfig | None = None, live: LiveConfig | None = None) -> int:
         """Take charge of a trainer's state: restore the newest good checkpoint, and save at boundaries from now on.
 
         Args:
             surface: Saves and loads the trainer's complete state.
             policy: How often to save and what to keep.
+            live: What the run notes about itself, and what it does in trouble.
 
         Returns:
             The number of finished steps that were restored; 0 for a fresh start.
         """
-        self._surface = surface
-        self._policy = policy or self._policy
-        checkpoint, bad = self._store.newest_good()
-        for step, problem in bad.items():
-            self._journal.write("checkpoint_bad", at=step, problem=problem)
-            self._log.warning(f"checkpoint step {step} cannot be used: {problem}", step=step)
+        self._saver.surface = surface
+        self._saver.policy = policy or self._saver.policy
+        self._live = live or self._live
+        checkpoint = self._saver.newest()
         if checkpoint is not None:
             self._load(surface, checkpoint)
         self._restore_event(checkpoint)
         step = checkpoint.step if checkpoint else 0
+        self._step = step
         self._stand(step)
         return step
 
     def _load(self, surface: Surface, checkpoint: Checkpoint) -> None:
         """Restore the trainer, with the settings that were in force, and know which commands that state contains."""
-        surface.load(checkpoint.path)
-        known = read_json(checkpoint.path / _STATE) if (checkpoint.path / _STATE).is_file() else {}
-        self._steering.ledger.restore(checkpoint.step, **known)
-        write(settings_of(surface), self._steering.ledger.standing.settings)
-        self._saved_step = checkpoint.step
-        self._log.info("checkpoint restored", step=checkpoint.step)
+        known = self._saver.load(checkpoint)
+        info, settings = self.run.info, settings_of(surface)
+        # A child's config says some things anew, which its parent may have had set to something else.
+        anew = overridden(settings, info.changes) if checkpoint.step == info.fork_step else {}
+        inherited = {name: value for name, value in known.get("settings", {}).items() if name not in anew}
+        contained = () if checkpoint.step == info.fork_step else known.get("contained", ())
+        self._steering.ledger.restore(checkpoint.step, settings=inherited, contained=contained)
+        write(settings, self._steering.ledger.standing.settings)
+        for setting in anew.values():
+            if (configured := setting.read()) is not None:
+                setting.write(configured)
+
+    def _known(self, step: int) -> dict[str, Any]:
+        """What commands have to do with the state of a step."""
+        ledger = self._steering.ledger
+        return {"settings": dict(ledger.standing.settings), "contained": ledger.contained(step)}
 
     def checkpoint(self, step: int, *, metric: float | None = None) -> None:
         """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again.
@@ -187,22 +212,31 @@ class Session(Generic[ConfigT]):
             step: The number of finished steps.
             metric: Validation loss at that step, if known; it decides which checkpoint is the best.
         """
-        if self._surface is None or self._saved_step == step:
-            return
-        checkpoint = self._store.save(step, partial(self._write, self._surface, step), metric=metric)
-        self._saved_step = step
-        self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric)
-        self._journal.flush(sync=True)
-        self._log.info("checkpoint saved", step=step)
-        self._store.prune(self._policy.keep_last)
+        self._saver.save(step, metric)
+        self._rollbacks = 0
 
-    def _write(self, surface: Surface, step: int, directory: Path) -> None:
-        """Write the trainer's state, and what commands have to do with it where there were any."""
-        surface.save(directory)
-        ledger = self._steering.ledger
-        known = {"settings": dict(ledger.standing.settings), "contained": ledger.contained(step)}
-        if any(known.values()):
-            write_json(directory / _STATE, known)
+    def rescue(self, step: int, error: Exception) -> None:
+        """Do what ``live.on_nan`` says about a loss or gradient that is no longer finite.
+
+        To be called before the boundary of that step, which then carries out the pause or the rollback; like every
+        command it stands in the journal, so that a replay does the same.
+
+        Args:
+            step: The number of finished steps.
+            error: What to raise where the run cannot go on.
+
+        Raises:
+            Exception: The error, if the run is to fail, has no checkpoint to go back to, or went back too often.
+        """
+        if self._live.on_nan == "stop" or self._saver.surface is None or self._rollbacks >= MOST_ROLLBACKS:
+            raise error
+        if self._saver.store.newest_good()[0] is None:
+            raise error
+        self._journal.write("trouble", at=step, reason=str(error), on_nan=self._live.on_nan)
+        verb, args = ("pause", {"save": False}) if self._live.on_nan == "pause" else ("reset", {"to": "last"})
+        self._rollbacks += verb == "reset"
+        self._trouble = (step, error)
+        self.run.inbox.post(Command(verb, args, issuer="on_nan", at=step))
 
     # Boundaries.
 
@@ -210,7 +244,13 @@ class Session(Generic[ConfigT]):
         """Look at the inbox and the signals, and say whether :meth:`boundary` has anything to do at this step."""
         self._step = step
         self._look()
-        return bool(self._stop) or step >= self._steering.ledger.alarm or step % self._policy.every == 0
+        return (
+            bool(self._stop)
+            or step >= self._steering.ledger.alarm
+            or step % self._saver.policy.every == 0
+            or self._notes_at(step)
+            or self._trouble is not None
+        )
 
     def boundary(self, step: int, *, metric: float | None = None) -> None:
         """Stand between two steps: save when it is due, and carry out what was asked for.
@@ -225,40 +265,102 @@ class Session(Generic[ConfigT]):
         """
         if not self.due(step):
             return
-        if step % self._policy.every == 0:
-            self.checkpoint(step, metric=metric)
+        if self._trouble is None:
+            if step % self._saver.policy.every == 0:
+                self.checkpoint(step, metric=metric)
+            self._note(step)
         self._stand(step, metric)
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None and not self._steering.was_applied_at(step, issuer="on_nan"):
+            raise trouble[1]
 
     def _stand(self, step: int, metric: float | None = None) -> None:
         """Carry out commands, and stay as long as the run is paused; leave from here if it is to end."""
-        save = partial(self.checkpoint, step, metric=metric) if self._surface is not None else None
-        place = Place(
-            step,
+        self._act(step, metric)
+        while self._switch:
+            self._become(self._switch, step)
+            self._act(step, metric)
+        if self._stop is not None:
+            self._steering.finish()
+            if self._stop[0] is State.INTERRUPTED and self._saver.surface is not None and self._trouble is None:
+                self._saver.save(step, metric)
+            raise RunStopped(*self._stop, step)
+
+    def _act(self, step: int, metric: float | None) -> None:
+        hooks = Hooks(
             standing=lambda: self._steering.ledger.standing,
-            settings=lambda: settings_of(self._surface),
-            save=save,
-            store=self._store,
             horizon=self.horizon,
             end=self._end,
+            switch=self._go_on_as,
+            is_wanted_elsewhere=self._is_wanted_elsewhere,
         )
-        self._steering.replay(place, lambda values: write(settings_of(self._surface), values))
+        place = Place(step, self.run, self._journal, self._saver, hooks, metric=metric, restored=self._restored or 0)
+        self._steering.replay(place)
         self._steering.carry_out(place, self._ends)
-        with idle(self._surface):
+        with idle(self._saver.surface):
             self._steering.hold(place, self._ends)
-        if self._stop is not None:
-            if self._stop[0] is State.INTERRUPTED and save is not None:
-                save()
-            raise RunStopped(*self._stop, step)
+
+    def _become(self, name: str, step: int) -> None:
+        """Go on as a child, whose first checkpoint holds the state of this step; the parent has ended here."""
+        parent, attempt, before = self.run, self.attempt, self._steering.ledger.standing.settings
+        self._switch = ""
+        self._steering.finish()
+        self._saver.close()
+        self._lease.__exit__(None, None, None)
+        self._journal.write("switched", at=step, child=name)
+        self._journal.close()
+        surface, policy, artifacts = self._saver.surface, self._saver.policy, self.artifacts
+        child = Run(parent.path.parent / name)
+        number = claim(child)
+        self._take_up(child, number)
+        self._lifecycle.left(parent, attempt, name, step, artifacts)
+        self._lifecycle.entered(child, number)
+        self._saver.surface, self._saver.policy, self._saver.saved_step = surface, policy, step
+        anew = overridden(settings_of(surface), child.info.changes)
+        inherited = {setting: value for setting, value in before.items() if setting not in anew}
+        self._steering.ledger.restore(step, settings=inherited)
+        self._lease.__enter__()
+        self._restored = step
+        self._journal.write("restore", step=step)
+        if self._total is not None:
+            self.horizon(self._total)
+        self._log.info(f"this process goes on as {name}", parent=parent.id, step=step)
+
+    def _notes_at(self, step: int) -> bool:
+        """Whether the run notes something about itself at this step."""
+        every, health = self._live.digest_every, self._live.health_every
+        return (every is not None and (step % every == 0 or step == self._total)) or (
+            health is not None and step % health == 0
+        )
+
+    def _note(self, step: int) -> None:
+        """Note a hash of the state, where it is due."""
+        every = self._live.digest_every
+        surface: object = self._saver.surface
+        if every is None or self._noted == step or not isinstance(surface, Digestible):
+            return
+        if step % every == 0 or step == self._total:
+            self._noted = step
+            with idle(self._saver.surface):
+                self._journal.write("digest", step=step, **surface.digests())
 
     def _ends(self) -> bool:
         if self._lease.fenced is not None:
             raise self._lease.fenced
         if signal := self._signals.received:
             self._stop = self._stop or (State.INTERRUPTED, f"received {signal}")
-        return self._stop is not None
+        return self._stop is not None or bool(self._switch)
 
     def _end(self, state: State, reason: str) -> None:
         self._stop = self._stop or (state, reason)
+
+    def _go_on_as(self, child: str) -> None:
+        self._switch = child
+
+    def _is_wanted_elsewhere(self) -> bool:
+        self._look()
+        ending = any(command.verb in ("stop", "abort") for command in self._steering.ledger.waiting)
+        return self._stop is not None or ending
 
     def _look(self) -> None:
         self._steering.look()
@@ -266,12 +368,12 @@ class Session(Generic[ConfigT]):
 
     def _mark_fresh(self) -> None:
         """Without a surface every attempt starts at step 0, which the journal's readers must know."""
-        if not self._restored:
+        if self._restored is None:
             self._restore_event(None)
 
     def _restore_event(self, checkpoint: Checkpoint | None) -> None:
-        self._restored = True
-        self._journal.write("restore", step=checkpoint.step if checkpoint else 0)
+        self._restored = checkpoint.step if checkpoint else 0
+        self._journal.write("restore", step=self._restored)
         self._journal.flush()
 
 

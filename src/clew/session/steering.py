@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
-from clew.errors import ClewError
+from clew.errors import ClewError, RunFailed
 from clew.logs.logger import Logger
 from clew.runs import Command, Event, Fenced, JournalWriter, Run, State
-from clew.session.commands import APPLIED, Ledger
+from clew.session.commands import APPLIED, Done, Ledger, unchanged
 from clew.session.verbs import VERBS, Boundary
+from clew.session.verbs.base import Result
 
 WAIT_SECONDS = 0.02
 """How often a paused run looks into its inbox."""
@@ -35,6 +37,8 @@ class Steering:
         self._inbox = run.inbox
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._paused = False
+        self._applied: set[tuple[int, str]] = set()
+        self._under_way: list[tuple[Command, int, Future[Result]]] = []
         self.ledger = Ledger(
             {name: verb.rule for name, verb in VERBS.items()},
             run.events("command"),
@@ -47,19 +51,31 @@ class Steering:
         if commands := self._inbox.poll():
             for command in self.ledger.receive(commands):
                 self._inbox.remove(command)  # an earlier attempt has settled it
+        if self._under_way:
+            self._collect()
 
-    def replay(self, boundary: Boundary, apply: Callable[[Mapping[str, float]], None]) -> None:
+    def replay(self, boundary: Boundary) -> None:
         """Do again what earlier attempts were told at this boundary, after the state that was restored.
 
-        Args:
-            boundary: Where the run stands.
-            apply: Puts settings in force.
+        Raises:
+            RunFailed: If something cannot be done again: without it the run would be another one.
         """
-        if again := self.ledger.replay(boundary.step):
-            verbs = ", ".join(event["verb"] for event in again)
-            self._log.info(f"commands of an earlier attempt hold again: {verbs}", step=boundary.step)
-            apply(self.ledger.standing.settings)
-            self._show(boundary.step)
+        again = [one for one in self.ledger.replay(boundary.step) if _holds_again(one)]
+        if not again:
+            return
+        self._log.info(
+            f"commands of an earlier attempt hold again: {', '.join(one.verb for one in again)}", step=boundary.step
+        )
+        for one in again:
+            try:
+                if repeat := VERBS[one.verb].again:
+                    repeat(boundary, one.args, one.result)
+            except Fenced:
+                raise
+            except Exception as error:
+                what = f"{one.verb}, which was carried out at step {one.at} before, cannot be done again: {error}"
+                raise RunFailed(what, where=self._run.id) from error
+        self._show(boundary.step)
 
     def carry_out(self, boundary: Boundary, ends: Callable[[], bool]) -> None:
         """Carry out what is asked for at a boundary, in the order of arrival, until something ends the run.
@@ -70,8 +86,11 @@ class Steering:
         """
         while not ends() and (command := self.ledger.next(boundary.step)) is not None:
             self._run.states.check(self._attempt)  # the inbox belongs to the newest attempt
-            outcome = self.ledger.refusal(command, boundary.step) or self._try(command, boundary)
-            self._settle(command, boundary.step, outcome)
+            if refusal := self.ledger.refusal(command, boundary.step):
+                self._settle(command, boundary.step, refusal)
+            else:
+                self._try(command, boundary)
+            self._show(boundary.step)
         self._show(boundary.step)
 
     def hold(self, boundary: Boundary, ends: Callable[[], bool]) -> None:
@@ -81,29 +100,59 @@ class Steering:
             self.look()
             self.carry_out(boundary, ends)
 
+    def was_applied_at(self, step: int, *, issuer: str) -> bool:
+        """Say whether something that this issuer asked for was carried out at a boundary of this attempt."""
+        return (step, issuer) in self._applied
+
+    def finish(self) -> None:
+        """Wait for what is under way, and say what has become of it."""
+        for *_, future in self._under_way:
+            future.exception()
+        self._collect()
+
     def close(self, step: int) -> None:
         """Say of everything that still waits that the run has come to its end."""
+        self.finish()
         self.look()
         for command in self.ledger.waiting:
             self._run.states.check(self._attempt)
             self._settle(command, step, f"expired: the run completed at step {step}")
 
-    def _try(self, command: Command, boundary: Boundary) -> str:
-        """Do what a command says, and return its outcome; whatever goes wrong, the run goes on."""
+    def _try(self, command: Command, boundary: Boundary) -> None:
+        """Do what a command says; whatever goes wrong, the run goes on."""
         try:
-            VERBS[command.verb].carry_out(boundary, command.args)
+            done = VERBS[command.verb].carry_out(boundary, command.args)
         except Fenced:
             raise
         except Exception as error:
-            reason = error.one_line() if isinstance(error, ClewError) else f"{type(error).__name__}: {error}"
-            return f"rejected: {reason}"
-        return APPLIED
+            self._settle(command, boundary.step, _rejection(error))
+            return
+        if isinstance(done, Future):
+            self.ledger.begin(command)
+            self._under_way.append((command, boundary.step, done))
+        else:
+            self._settle(command, boundary.step, APPLIED, done)
 
-    def _settle(self, command: Command, step: int, outcome: str) -> None:
+    def _collect(self) -> None:
+        """Settle what was under way and is done."""
+        ended = [one for one in self._under_way if one[2].done()]
+        self._under_way = [one for one in self._under_way if one not in ended]
+        for command, step, future in ended:
+            error = future.exception()
+            if isinstance(error, Fenced):
+                raise error
+            if error is not None:
+                self._settle(command, step, _rejection(error))
+            else:
+                self._settle(command, step, APPLIED, future.result())
+
+    def _settle(self, command: Command, step: int, outcome: str, result: Result = None) -> None:
         """Record what became of a command, durably, and only then take it out of the inbox."""
-        self.ledger.settle(command, step, outcome)
-        self._show(step)
-        self._journal.write("command", **_fields(command), at=step, outcome=outcome)
+        self.ledger.settle(command, step, outcome, result)
+        if outcome == APPLIED:
+            self._applied.add((step, command.issuer))
+        more = {"result": dict(result)} if result else {}
+        self._journal.write("command", **_fields(command), at=step, outcome=outcome, **more)
         self._journal.flush(sync=True)
         self._log.info(f"command {command.verb} {outcome}", id=command.id, issuer=command.issuer, step=step)
         self._inbox.remove(command)
@@ -120,6 +169,17 @@ class Steering:
         else:
             self._journal.write("resumed", at=step)
         self._journal.flush()
+
+
+def _holds_again(done: Done) -> bool:
+    """Whether a command is more than a record of something."""
+    verb = VERBS[done.verb]
+    return verb.again is not None or verb.rule.fold is not unchanged
+
+
+def _rejection(error: BaseException) -> str:
+    reason = error.one_line() if isinstance(error, ClewError) else f"{type(error).__name__}: {error}"
+    return f"rejected: {reason}"
 
 
 def _fields(command: Command) -> Event:

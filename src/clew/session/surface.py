@@ -117,6 +117,8 @@ class MergeRequest:
         weights: One for each source, or empty for 1 each.
         optimizer: What becomes of the optimizer's state.
         seed: Of methods that draw at random.
+        base: A checkpoint that all sources came from, for methods that ask how they differ from it.
+        scratch: A folder on a disk with room for the weights, where they are gathered; None is the system's.
     """
 
     sources: Sequence[Path | None]
@@ -125,6 +127,8 @@ class MergeRequest:
     weights: Sequence[float] = ()
     optimizer: Literal["keep", "reset"] = "reset"
     seed: int = 0
+    base: Path | None = None
+    scratch: Path | None = None
 
 
 @runtime_checkable

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from clew.checkpoints import Checkpoint
 from clew.errors import UserError, did_you_mean
 from clew.runs import State
 from clew.session.commands import Rule, Standing
 from clew.session.settings import Setting
+
+T = TypeVar("T")
 
 
 class Boundary(Protocol):
@@ -46,6 +50,23 @@ class Boundary(Protocol):
 
     def end(self, state: State, reason: str) -> None:
         """Let the run end here, once the command is settled."""
+
+    def save_later(self, then: Callable[[Checkpoint], T]) -> Future[T]:
+        """Make the state of this step safe while the training goes on, as far as the trainer can do that.
+
+        Args:
+            then: Called with the checkpoint once it is durable, in another thread.
+
+        Raises:
+            UserError: If there is no state to save.
+        """
+
+    def switch(self, child: str) -> None:
+        """Let this process go on as another run, once the command is settled."""
+
+    @property
+    def restored(self) -> int:
+        """The finished steps of the state that this attempt began with."""
 
     @property
     def surface(self) -> object:
@@ -89,7 +110,8 @@ class Verb:
     Attributes:
         name: The word.
         do: Carries it out: ``do(boundary, args)``; whatever it raises is the reason of a rejection, and then it must
-            have changed nothing. What it returns stands in the journal as the command's ``result``, as JSON.
+            have changed nothing. What it returns stands in the journal as the command's ``result``, as JSON. For what
+            takes long, and changes nothing that trains, it returns a future of that: the training goes on meanwhile.
         takes: The arguments that there are; None when it looks after their names itself.
         rule: What the state machine knows of it.
         again: Does it once more, ``again(boundary, args, result)``, on a state that was restored from before it; None
@@ -97,12 +119,12 @@ class Verb:
     """
 
     name: str
-    do: Callable[[Boundary, Mapping[str, Any]], Result]
+    do: Callable[[Boundary, Mapping[str, Any]], Result | Future[Result]]
     takes: frozenset[str] | None = frozenset()
     rule: Rule = field(default_factory=Rule)
     again: Callable[[Boundary, Mapping[str, Any], Mapping[str, Any]], object] | None = None
 
-    def carry_out(self, boundary: Boundary, args: Mapping[str, Any]) -> Result:
+    def carry_out(self, boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result]:
         """Do it.
 
         Args:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from clew.errors import UserError
-from clew.session.commands import Rule, Standing
+from clew.session.commands import Done, Rule, Standing
 from clew.session.verbs.base import Boundary, Verb, whole
 
 
@@ -28,15 +28,15 @@ def _step(boundary: Boundary, args: Mapping[str, Any]) -> None:
     whole(args, "steps", 1)
 
 
-def _paused(standing: Standing, args: Mapping[str, Any], step: int) -> Standing:
-    return replace(standing, pause_at=step)
+def _paused(standing: Standing, done: Done) -> Standing:
+    return replace(standing, pause_at=done.at)
 
 
-def _stepping(standing: Standing, args: Mapping[str, Any], step: int) -> Standing:
-    return replace(standing, pause_at=step + args["steps"])
+def _stepping(standing: Standing, done: Done) -> Standing:
+    return replace(standing, pause_at=done.at + done.args["steps"])
 
 
-def going_on(standing: Standing, args: Mapping[str, Any], step: int) -> Standing:
+def going_on(standing: Standing, done: Done) -> Standing:
     """The standing of a run that nothing pauses."""
     return replace(standing, pause_at=None)
 

@@ -1,0 +1,39 @@
+"""What surrounds an attempt in its process: how it is claimed, and who is told when the process changes its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from clew.runs import Artifact, Owner, Run, State
+
+
+class Lifecycle:
+    """Told of a process that goes on as another run. This one does the least; a worker's also writes results."""
+
+    def left(self, run: Run, attempt: int, successor: str, step: int, artifacts: Mapping[str, Artifact]) -> None:
+        """End a run as which the process does not go on.
+
+        Args:
+            run: It is safe up to ``step``.
+            attempt: The attempt that ends.
+            successor: The run as which the process goes on.
+            step: The number of finished steps.
+            artifacts: What the attempt has published.
+        """
+        reason = f"this process goes on as {successor} from step {step}"
+        run.states.move(State.STOPPED, attempt=attempt, reason=reason, successor=successor)
+
+    def entered(self, run: Run, attempt: int) -> None:
+        """Begin a run as which the process goes on; its attempt is claimed already."""
+
+
+def claim(run: Run) -> int:
+    """Open the next attempt at a run for this very process, and return its number.
+
+    Raises:
+        IllegalMove: If the run is in a state that allows none, or somebody else was quicker.
+    """
+    attempt = run.states.queue()
+    run.states.move(State.STARTING, attempt=attempt)
+    run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
+    return attempt

@@ -1,0 +1,121 @@
+"""A trainer's checkpoints as its run sees them: restored, saved at a boundary, or saved while it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clew.checkpoints import Checkpoint, CheckpointStore
+from clew.errors import UserError
+from clew.logs.logger import Logger
+from clew.runs import JournalWriter, Run
+from clew.runs.files import read_json, write_json
+from clew.session.surface import CheckpointConfig, Snapshotting, Surface
+
+T = TypeVar("T")
+Known = Mapping[str, Any]
+_STATE = "session.json"
+
+
+class Saver:
+    """Saves one trainer's state, one checkpoint at a time.
+
+    Args:
+        run: The run.
+        attempt: Number of this attempt.
+        journal: Where checkpoints are noted.
+        known: ``known(step)`` returns what the session itself has to keep with a state; empty for nothing.
+    """
+
+    def __init__(self, run: Run, attempt: int, journal: JournalWriter, known: Callable[[int], Known]) -> None:
+        self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
+        self.surface: Surface | None = None
+        self.policy = CheckpointConfig()
+        self.saved_step: int | None = None
+        self._journal = journal
+        self._known = known
+        self._log = Logger("clew.session", run=run.id, attempt=attempt)
+        self._thread: ThreadPoolExecutor | None = None
+        self._busy: Future[Any] | None = None
+
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that verifies, and note what is wrong with newer ones."""
+        checkpoint, bad = self.store.newest_good()
+        for step, problem in bad.items():
+            self._journal.write("checkpoint_bad", at=step, problem=problem)
+            self._log.warning(f"checkpoint step {step} cannot be used: {problem}", step=step)
+        return checkpoint
+
+    def load(self, checkpoint: Checkpoint) -> Known:
+        """Restore the trainer, and return what the session has kept with that state."""
+        assert self.surface is not None
+        self.surface.load(checkpoint.path)
+        self.saved_step = checkpoint.step
+        self._log.info("checkpoint restored", step=checkpoint.step)
+        kept: Known = read_json(checkpoint.path / _STATE) if (checkpoint.path / _STATE).is_file() else {}
+        return kept
+
+    def save(self, step: int, metric: float | None = None) -> None:
+        """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again."""
+        self.finish()
+        if self.surface is None or self.saved_step == step:
+            return
+        self._commit(step, partial(_write, self.surface.save, self._known(step)), metric)
+
+    def begin(self, step: int, then: Callable[[Checkpoint], T]) -> Future[T]:
+        """Save the state of this moment while the training goes on, as far as the trainer can do that.
+
+        Args:
+            step: The number of finished steps.
+            then: Called with the checkpoint once it is durable, in another thread.
+
+        Returns:
+            What comes of ``then``. The next save waits for it.
+        """
+        self.finish()
+        if self.surface is None:
+            raise UserError("this job keeps no state to save")
+        if self.saved_step != step and isinstance(self.surface, Snapshotting):
+            write = partial(_write, self.surface.snapshot(), self._known(step))
+            self._busy = self._submit(lambda: then(self._commit(step, write, None)))
+        else:
+            self.save(step)
+            checkpoint = next(one for one in self.store.all() if one.step == step)
+            self._busy = self._submit(lambda: then(checkpoint))
+        return self._busy
+
+    def finish(self) -> None:
+        """Wait for what was begun; how it ended is told where it was asked for."""
+        if self._busy is not None:
+            self._busy.exception()
+            self._busy = None
+
+    def close(self) -> None:
+        """Wait for what was begun, and take nothing more."""
+        self.finish()
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="clew-saver")
+        return self._thread.submit(work)
+
+    def _commit(self, step: int, write: Callable[[Path], None], metric: float | None) -> Checkpoint:
+        checkpoint = self.store.save(step, write, metric=metric)
+        self.saved_step = step
+        self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric)
+        self._journal.flush(sync=True)
+        self._log.info("checkpoint saved", step=step)
+        self.store.prune(self.policy.keep_last)
+        return checkpoint
+
+
+def _write(state: Callable[[Path], None], known: Known, directory: Path) -> None:
+    """Write the trainer's state, and what the session has to keep with it."""
+    state(directory)
+    if any(known.values()):
+        write_json(directory / _STATE, dict(known))

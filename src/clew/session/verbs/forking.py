@@ -1,0 +1,36 @@
+"""Fork: a child run that goes on from this boundary, in a process of its own or in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from clew.checkpoints import Checkpoint
+from clew.errors import UserError
+from clew.session.forking import bear, staged, switched
+from clew.session.settings import write
+from clew.session.verbs.base import Boundary, Result, Verb
+
+
+def _fork(boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result]:
+    child = staged(boundary.folder.parent, args.get("staging"))
+    switch = args.get("switch", False)
+    if not isinstance(switch, bool):
+        raise UserError(f"switch must be true or false, not {switch!r}")
+
+    def born(checkpoint: Checkpoint) -> Result:
+        return {"child": bear(child, checkpoint).id}
+
+    if not switch:
+        return boundary.save_later(born)
+    values = switched(boundary.settings(), child.info.changes)
+    made = boundary.save_later(born).result()
+    # The parent's state is safe, so this process may become the child.
+    write(boundary.settings(), values)
+    assert made is not None
+    boundary.switch(made["child"])
+    return made
+
+
+FORK = Verb("fork", _fork, frozenset({"staging", "switch"}))
