@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -65,9 +65,8 @@ class Merge:
             if any(not torch.equal(tensors[0], other) for other in tensors[1:]):
                 self.differing.append(name)
             return tensors[0].clone()
-        layer, _, kind = name.rpartition(".")
-        if kind in (_MEAN, _VARIANCE) and f"{layer}.{_MEAN}" in self.models[0].layout:
-            return self._pooled(layer, kind).to(self._dtype(self.models[0].layout[name].dtype))
+        if is_statistic(name, self.models[0].layout):
+            return self._pooled(name).to(self._dtype(self.models[0].layout[name].dtype))
         return self.method.combine(self._group(name, tensors))
 
     def _group(self, name: str, tensors: Sequence[Tensor]) -> Group:
@@ -82,18 +81,30 @@ class Merge:
             seed=self.seed,
         )
 
-    def _pooled(self, layer: str, kind: str) -> Tensor:
+    def _pooled(self, name: str) -> Tensor:
+        layer, dot, kind = name.rpartition(".")
         sizes = [abs(weight) for weight in self.weights]
         shares = [size / sum(sizes) for size in sizes]
-        means = [model.read(f"{layer}.{_MEAN}").double() for model in self.models]
+        means = [model.read(layer + dot + _MEAN).double() for model in self.models]
         mean = weighted_sum(shares, means)
         if kind == _MEAN:
             return mean
-        variances = [model.read(f"{layer}.{_VARIANCE}").double() for model in self.models]
+        variances = [model.read(layer + dot + _VARIANCE).double() for model in self.models]
         return weighted_sum(shares, [one + (own - mean) ** 2 for one, own in zip(variances, means, strict=True)])
 
     def _dtype(self, own: torch.dtype) -> torch.dtype:
         return self.dtype if self.dtype is not None and own.is_floating_point else own
+
+
+def is_statistic(name: str, names: Container[str]) -> bool:
+    """Whether a tensor is the running mean or variance of a normalisation layer.
+
+    Args:
+        name: Its name.
+        names: Those of all tensors: a variance without a mean beside it is pooled by nothing.
+    """
+    layer, dot, kind = name.rpartition(".")
+    return kind in (_MEAN, _VARIANCE) and f"{layer}{dot}{_MEAN}" in names
 
 
 def merge_tensors(

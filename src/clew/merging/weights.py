@@ -65,15 +65,10 @@ class Files:
     """
 
     def __init__(self, folder: Path, tied: Iterable[str] = ()) -> None:
-        from safetensors import SafetensorError, safe_open
-
         passed = set(tied)
-        try:
-            files: list[Any] = [safe_open(path, framework="pt") for path in _files(folder)]
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"the weights cannot be read: {error}", where=str(folder)) from error
+        files = [open_safetensors(path) for path in _files(folder)]
         self._file: dict[str, Any] = {name: file for file in files for name in file.keys() if name not in passed}  # noqa: SIM118
-        self.layout = {name: _layout(file.get_slice(name)) for name, file in self._file.items()}
+        self.layout = {name: layout_of(file.get_slice(name)) for name, file in self._file.items()}
 
     def read(self, name: str) -> Tensor:
         """Return a tensor; its pages come from the disk as they are used, and can go again."""
@@ -164,7 +159,26 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _layout(view: Any) -> Layout:
+def open_safetensors(path: Path) -> Any:
+    """Open a safetensors file, of which nothing is read yet but its head.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"the weights cannot be read: {error}", where=str(path.parent)) from error
+
+
+def layout_of(view: Any) -> Layout:
+    """Return what is known of a tensor of an open safetensors file.
+
+    Raises:
+        UserError: If its numbers are of a type that cannot be merged.
+    """
     dtype = _DTYPES.get(view.get_dtype())
     if dtype is None:
         raise UserError(f"tensors of the type {view.get_dtype()} cannot be merged", hint="convert the weights first")
