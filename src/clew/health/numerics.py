@@ -71,17 +71,15 @@ def _ask(collector: Collector, name: str, parameter: nn.Parameter, trained: Trai
     gradient = parameter.grad
     if gradient is not None and gradient.is_sparse:
         gradient = gradient.coalesce().values()
-    found = _Asked(
-        layer, parameter.requires_grad, weight, gradient=add(None if gradient is None else measure(gradient))
-    )
+    slope = add(None if gradient is None else measure(gradient))
     if trained is None:
-        return found
+        return _Asked(layer, parameter.requires_grad, weight, slope)
     tensors = trained.tensors
     return _Asked(
         layer,
-        found.trained,
+        parameter.requires_grad,
         weight,
-        gradient=found.gradient,
+        slope,
         moment=add(gradient_moment(trained)) if gradient is None else None,
         state=add(torch.stack([measure(tensor) for tensor in tensors]).sum(0) if tensors else None),
         update=add(update(parameter, trained)),

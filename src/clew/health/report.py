@@ -47,8 +47,8 @@ def health_report(
             left out, since a rank that asks alone would wait for ever.
 
     Returns:
-        JSON: ``verdict`` (``well``, ``look`` or ``bad``), ``findings`` (each with ``word``, ``area``, ``text``), and the
-        numbers behind them: ``numerics`` (norms, update ratios and what is not finite, by layer), ``losses``,
+        JSON: ``verdict`` (``well``, ``look`` or ``bad``), ``findings`` (each with ``word``, ``area``, ``text``), and
+        the numbers behind them: ``numerics`` (norms, update ratios and what is not finite, by layer), ``losses``,
         ``activations``, ``throughput``, ``determinism``, ``distribution``. What is not known is None, never 0; what is
         not finite is the text ``nan`` or ``inf``.
     """
@@ -96,15 +96,10 @@ def _collect_losses(collector: Collector, losses: Sequence[Tensor | float] | Ten
 
 
 def _idle(device: torch.device) -> float | None:
-    """The share of the driver's last sampling period (up to a second) in which no kernel ran; None where none says it."""
+    """The share of the driver's last sampling period in which no kernel ran; None without a reading."""
     if device.type != "cuda":
         return None
     try:
-        return tidy_share(1 - torch.cuda.utilization(device) / 100)
+        return 1 - torch.cuda.utilization(device) / 100
     except Exception:  # the driver's library is missing, or does not know this GPU: no reading is no zero
         return None
-
-
-def tidy_share(value: float) -> float:
-    """Return a share between 0 and 1."""
-    return min(1.0, max(0.0, value))

@@ -108,8 +108,8 @@ class SpikeFinder:
 def find_spikes(losses: Iterable[float]) -> list[Spike]:
     """Return the spikes of some losses, in order.
 
-    A value is one that exceeds the median of the 32 before it by ten robust standard deviations (1.4826 times the median
-    absolute deviation; Rousseeuw & Croux 1993, doi:10.1080/01621459.1993.10476408) and by a fifth of the median.
+    A value is one that exceeds the median of the 32 before it by ten robust standard deviations (1.4826 times the
+    median absolute deviation; Rousseeuw & Croux 1993, doi:10.1080/01621459.1993.10476408) and by a fifth of the median.
     """
     finder = SpikeFinder()
     for value in losses:

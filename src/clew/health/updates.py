@@ -7,7 +7,7 @@ decoupled weight decay is left out: it is ``lr * weight_decay`` of the weight by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Trained:
 
 
 def trained_by(optimizers: Iterable[Any]) -> dict[int, Trained]:
-    """Return what is known of each parameter, by its ``id``. Wrappers of Accelerate and Lightning are looked through."""
+    """Return what is known of each parameter, by its ``id``; wrappers of Accelerate and Lightning do not matter."""
     found: dict[int, Trained] = {}
     for optimizer in map(_unwrapped, optimizers):
         for group in optimizer.param_groups:
@@ -72,14 +72,13 @@ def gradient_moment(trained: Trained) -> Tensor | None:
     """
     group, state = trained.group, trained.state
     if isinstance(trained.optimizer, Adam) and "exp_avg" in state:
-        return _squares(state["exp_avg"]) / _correction(group["betas"][0], trained) ** 2
+        return _scaled(state["exp_avg"], 1 / _correction(group["betas"][0], trained))
     buffer = state.get("momentum_buffer")
     if isinstance(trained.optimizer, Muon) and buffer is not None:
-        return _squares(buffer)
+        return _scaled(buffer)
     if isinstance(trained.optimizer, SGD) and buffer is not None and group["dampening"] < 1:
         # The buffer is a sum in which each gradient counts 1 - dampening, and fades by the momentum.
-        scale = (1 - group["momentum"]) / (1 - group["dampening"])
-        return _squares(buffer) * scale**2
+        return _scaled(buffer, (1 - group["momentum"]) / (1 - group["dampening"]))
     return None
 
 
@@ -108,27 +107,28 @@ def _adam(trained: Trained) -> Tensor | None:
     squares = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
     total = torch.zeros((), device=squares.device)
     for mean, square in pieces(state["exp_avg"], squares):
-        total = total + (mean / first / ((square / second).sqrt() + group["eps"])).square().sum()
-    return total * group["lr"] ** 2
+        total = total + (group["lr"] * mean / first / ((square / second).sqrt() + group["eps"])).square().sum()
+    return total
 
 
 def _sgd(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
     group, gradient = trained.group, _dense(parameter)
     buffer = trained.state.get("momentum_buffer")
     if group["momentum"] and not group["nesterov"]:
-        return None if buffer is None else _squares(buffer) * group["lr"] ** 2
+        return None if buffer is None else _scaled(buffer, group["lr"])
     if gradient is None or (group["momentum"] and buffer is None):
         return None
     # The decay was added with the weights of before the step; those of after it differ by lr² of it.
     total = torch.zeros((), device=gradient.device)
     for slope, weight, fading in pieces(gradient, parameter, gradient if buffer is None else buffer):
         moved = slope + group["weight_decay"] * weight
-        total = total + (moved + (group["momentum"] * fading if buffer is not None else 0)).square().sum()
-    return total * group["lr"] ** 2
+        moved = moved + group["momentum"] * fading if buffer is not None else moved
+        total = total + (group["lr"] * moved).square().sum()
+    return total
 
 
 def _muon(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
-    """Muon's orthogonalised momentum, once more from its buffer (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
+    """Muon's orthogonalised momentum, made once more (Jordan et al. 2024, kellerjordan.github.io/posts/muon)."""
     group, gradient = trained.group, _dense(parameter)
     buffer = trained.state.get("momentum_buffer")
     if buffer is None or (group["nesterov"] and gradient is None):
@@ -138,7 +138,7 @@ def _muon(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
     scale = 0.2 * math.sqrt(max(rows, columns)) if group["adjust_lr_fn"] == "match_rms_adamw" else None
     scale = math.sqrt(max(1, rows / columns)) if scale is None else scale
     turned = orthogonalised(mixed, group["ns_coefficients"], group["ns_steps"], group["eps"])
-    return _squares(turned) * (group["lr"] * scale) ** 2
+    return _scaled(turned, group["lr"] * scale)
 
 
 def orthogonalised(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
@@ -171,6 +171,6 @@ def _dense(parameter: nn.Parameter) -> Tensor | None:
     return None if gradient is None or gradient.is_sparse else gradient
 
 
-def _squares(tensor: Tensor) -> Tensor:
-    parts: Iterator[tuple[Tensor, ...]] = pieces(tensor)
-    return torch.stack([part.square().sum() for (part,) in parts]).sum()
+def _scaled(tensor: Tensor, scale: Any = 1.0) -> Tensor:
+    """The sum of squares of a tensor that is scaled by a number or a tensor []."""
+    return torch.stack([(part * scale).square().sum() for (part,) in pieces(tensor)]).sum()

@@ -11,11 +11,11 @@ WORDS: tuple[Word, ...] = ("well", "look", "bad")
 """From the best to the worst."""
 
 RATIO_LOOK = 0.1
-"""An update this large beside its weights: about 1e-3 is usual (Karpathy, cs231n.github.io/neural-networks-3/#ratio)."""
+"""An update so large beside its weights: about 1e-3 is usual (Karpathy, cs231n.github.io/neural-networks-3/#ratio)."""
 RATIO_BAD = 1.0
 """An update as large as the weights: what they had learnt is gone after a step."""
 WARM_UPDATES = 20
-"""Weights that begin at zero (LoRA's B, biases) are moved by 1/t of their size in step t of Adam: so long that is no sign."""
+"""Weights that begin at zero (LoRA's B) are moved by 1/t of their size in Adam's step t: until then it is no sign."""
 STUCK_LOOK = 0.4
 """This share of a layer's units never active or always at an end: a learning rate that is too high kills as much as
 40 % of a network's ReLUs (cs231n.github.io/neural-networks-1/#actfun)."""
@@ -53,8 +53,8 @@ def verdict(report: Mapping[str, Any]) -> tuple[Word, list[Finding]]:
     """Judge a report.
 
     Args:
-        report: What :func:`clew.health.report.health_report` or :func:`clew.health.journal.journal_report` returned, also
-            after a way through JSON. A section that is missing or None says nothing.
+        report: What :func:`clew.health.report.health_report` or :func:`clew.health.journal.journal_report` returned,
+            also after a way through JSON. A section that is missing or None says nothing.
 
     Returns:
         The worst word of all findings (``well`` without any), and the findings, the worst first.
@@ -94,9 +94,11 @@ def _numerics(section: Mapping[str, Any]) -> _Judged:
             yield "bad", f"{text}; the next step spoils the weights: lower lr, or the bound of the gradient's norm"
     layers: Mapping[str, Any] = section.get("layers") or {}
     yield from _ratios(layers)
-    idle = [name for name, layer in layers.items() if _is_unreached(layer)]
+    # A parameter without a gradient is told from one whose gradient was dropped by the others.
+    there = "grad" in (section.get("gradient_from") or "")
+    idle = [name for name, layer in layers.items() if _is_unreached(layer, there)]
     if idle and len(idle) < len(layers):
-        yield "look", f"no gradient reaches {_names(idle)}: exactly 0; is it used, and meant to be trained?"
+        yield "look", f"no gradient reaches {_names(idle)}; is it used, and meant to be trained?"
 
 
 def _ratios(layers: Mapping[str, Any]) -> _Judged:
@@ -107,12 +109,8 @@ def _ratios(layers: Mapping[str, Any]) -> _Judged:
     name = max(known, key=lambda one: known[one])
     others = f" ({len(known)} layers are above {RATIO_LOOK:g})" if len(known) > 1 else ""
     word: Word = "bad" if known[name] >= RATIO_BAD else "look"
-    yield (
-        word,
-        (
-            f"a step moves {name} by {known[name]:.2g} of its size{others}, where 0.001 is usual; lower lr, or warm it up"
-        ),
-    )
+    moves = f"a step moves {name} by {known[name]:.2g} of its size{others}, where 0.001 is usual"
+    yield word, f"{moves}; lower lr, or warm it up"
 
 
 def _is_warm(layer: Mapping[str, Any]) -> bool:
@@ -120,10 +118,12 @@ def _is_warm(layer: Mapping[str, Any]) -> bool:
     return updates is None or updates >= WARM_UPDATES
 
 
-def _is_unreached(layer: Mapping[str, Any]) -> bool:
+def _is_unreached(layer: Mapping[str, Any], there: bool) -> bool:
+    gradient, updates = number(layer.get("gradient")), layer.get("updates")
+    if gradient is None:
+        return there
     # LoRA's A has no gradient in the first step, since B is zero.
-    updates = layer.get("updates")
-    return number(layer.get("gradient")) == 0.0 and (updates is None or updates > 1)
+    return gradient == 0.0 and (updates is None or updates > 1)
 
 
 def _losses(section: Mapping[str, Any]) -> _Judged:
@@ -184,10 +184,7 @@ def _distribution(section: Mapping[str, Any]) -> _Judged:
     known = sorted(share for share in shares if share is not None)
     if len(known) == len(shares) and len(known) > 1 and known[-1] - known[(len(known) - 1) // 2] >= STRAGGLER_DATA:
         rank = shares.index(known[-1])
-        yield (
-            "look",
-            f"rank {rank} waits for its data {known[-1]:.0%} of a step, and the others for it; look at its disk",
-        )
+        yield "look", f"rank {rank} waits for data {known[-1]:.0%} of a step, and the others for it; look at its disk"
 
 
 def _history(section: Mapping[str, Any]) -> _Judged:
