@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from clew.checkpoints.rng import kept_rng
-from clew.health.collecting import Collector, Fetched, Section, tidy
+from clew.health.collecting import Collector, Fetched, Section
+from clew.health.losses import tidy
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ brings everything, and the sections read their part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,10 +62,3 @@ def measure(tensor: Tensor) -> Tensor:
     for (part,) in pieces(tensor):
         total = total + torch.stack((part.isnan().sum(), part.isinf().sum(), part.square().sum())).to(total.dtype)
     return total
-
-
-def tidy(value: float | None) -> float | str | None:
-    """Return a figure with six digits, as JSON: what is not finite is spelled out, as everywhere in a journal."""
-    if value is None:
-        return None
-    return float(f"{value:.6g}") if math.isfinite(value) else str(value)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from clew.health.collecting import Collector, Fetched, Section, tidy
+from clew.health.collecting import Collector, Fetched, Section
+from clew.health.losses import tidy
 
 _FIGURES = ("median_seconds", "p95_seconds", "data_share")
 

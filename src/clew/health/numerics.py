@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clew.health.collecting import Collector, Fetched, Section, measure, tidy
-from clew.health.spikes import SpikeFinder
+from clew.health.collecting import Collector, Fetched, Section, measure
+from clew.health.losses import tidy
 from clew.health.updates import Trained, gradient_moment, trained_by, update
 
 _STATISTICS = ("running_mean", "running_var")
 """Buffers that are as good as weights. Others may hold infinities for good reasons, such as attention masks."""
 _COMPILED = "_orig_mod."
-_MOST_SPIKES = 8
 
 
 @dataclass(frozen=True)
@@ -144,42 +143,3 @@ def _not_finite(ones: list[_Asked], fetched: Fetched) -> dict[str, dict[str, int
         if any(counts.values()):
             found[what] = counts
     return found
-
-
-def loss_section(losses: Iterable[float], *, step: int | None = None) -> dict[str, Any] | None:
-    """Say what is to be said of the recent losses.
-
-    Args:
-        losses: The newest last, one a step.
-        step: Of the newest; None where that is not known, and then spikes have no step.
-
-    Returns:
-        ``count``, ``not_finite``, ``newest``, ``recovered`` and ``spikes``; None without losses.
-    """
-    values, finder = list(losses), SpikeFinder()
-    for value in values:
-        finder.add(value)
-    if not values:
-        return None
-    first = None if step is None else step - len(values) + 1
-    return {**told(finder, lambda index: None if first is None else first + index), "newest": tidy(values[-1])}
-
-
-def told(finder: SpikeFinder, step_of: Any) -> dict[str, Any]:
-    """Return what a finder found, as JSON.
-
-    Args:
-        finder: What has looked at the losses.
-        step_of: Gives the step of a loss's number, or None.
-    """
-    spikes: list[Mapping[str, Any]] = [
-        {"step": step_of(spike.index), "value": tidy(spike.value), "usual": tidy(spike.usual)}
-        for spike in finder.spikes[-_MOST_SPIKES:]
-    ]
-    return {
-        "count": finder.count,
-        "not_finite": finder.not_finite,
-        "num_spikes": len(finder.spikes),
-        "spikes": spikes,
-        "recovered": finder.has_recovered,
-    }

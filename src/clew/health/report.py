@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from clew.health.activations import collect_activations
 from clew.health.clock import StepClock
-from clew.health.collecting import Collector, Fetched, Section, tidy
+from clew.health.collecting import Collector, Fetched, Section
 from clew.health.determinism import determinism
 from clew.health.distribution import collect_distribution
-from clew.health.numerics import collect_numerics, loss_section
+from clew.health.losses import loss_section, tidy
+from clew.health.numerics import collect_numerics
 from clew.health.verdict import judged
 
 

@@ -51,12 +51,14 @@ class SpikeFinder:
     Attributes:
         count: The values so far.
         not_finite: Those of them that were not finite.
+        lost: Number of the first of those; None without one.
         spikes: What was found, in order.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.not_finite = 0
+        self.lost: int | None = None
         self.spikes: list[Spike] = []
         self._recent: deque[float] = deque()
         self._ordered: list[float] = []
@@ -68,6 +70,7 @@ class SpikeFinder:
         self.count += 1
         if not math.isfinite(value):
             self.not_finite += 1
+            self.lost = index if self.lost is None else self.lost
             return
         if len(self._ordered) >= LEAST and (limit := self._limit(value)) is not None:
             self._note(index, value, limit)

@@ -128,7 +128,9 @@ def _is_unreached(layer: Mapping[str, Any], there: bool) -> bool:
 
 def _losses(section: Mapping[str, Any]) -> _Judged:
     if lost := section.get("not_finite"):
-        yield "bad", f"{lost} of the last {section['count']:,} losses are not finite; lower lr, or clip gradients"
+        first = (section.get("lost") or {}).get("step")
+        since = "" if first is None else f", the first at step {first}"
+        yield "bad", f"{lost:,} of {section['count']:,} losses are not finite{since}; lower lr, or clip gradients"
     spikes: Sequence[Mapping[str, Any]] = section.get("spikes") or ()
     if not spikes:
         return
@@ -167,8 +169,10 @@ def _throughput(section: Mapping[str, Any]) -> _Judged:
     idle = number(section.get("gpu_idle"))
     if idle is not None and idle >= IDLE_LOOK:
         yield "look", f"the GPU has nothing to do for {idle:.0%} of the time; make batches larger, or compile"
-    for gap in section.get("gaps") or ():
-        yield "look", f"nothing was noted for {gap['seconds']:,.0f} s after step {gap['step']}; what happened then?"
+    if gaps := section.get("gaps"):
+        gap = gaps[0]
+        others = f", the longest of {section['num_gaps']} such gaps" if section["num_gaps"] > 1 else ""
+        yield "look", f"no step came for {gap['seconds']:,.0f} s after step {gap['step']}{others}; what happened then?"
 
 
 def _determinism(section: Mapping[str, Any]) -> _Judged:
@@ -189,13 +193,14 @@ def _distribution(section: Mapping[str, Any]) -> _Judged:
 
 def _history(section: Mapping[str, Any]) -> _Judged:
     for name, step in (section.get("not_finite") or {}).items():
-        yield "bad", f"{name} is not finite since step {step}; go back to a checkpoint from before, with a lower lr"
+        # An evaluation may have nothing to average; a gradient always has.
+        word: Word = "bad" if "grad" in name or "loss" in name else "look"
+        yield word, f"{name} is not finite at step {step}; go back to a checkpoint from before it, with a lower lr"
     if reason := section.get("failed"):
-        yield "bad", f"the run failed: {reason}"
+        yield "bad", f"the last attempt failed: {reason}"
     if damaged := section.get("bad_checkpoints"):
-        yield "look", f"{damaged} checkpoints did not verify and were passed over; look at the disk"
-    if (attempts := section.get("attempts") or 0) > 1:
-        yield "well", f"it took {attempts} attempts"
+        what = "a checkpoint" if damaged == 1 else f"{damaged} checkpoints"
+        yield "look", f"{what} did not verify and {'was' if damaged == 1 else 'were'} passed over; look at the disk"
 
 
 _JUDGES: Mapping[str, Callable[[Mapping[str, Any]], _Judged]] = {
