@@ -68,6 +68,10 @@ class RunFailed(ClewError):
     """A run that did not complete: exit code 1."""
 
 
+class NotFinite(RunFailed):
+    """The loss or a gradient of a training is no longer a finite number."""
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import an optional library.
 

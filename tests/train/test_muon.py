@@ -8,6 +8,7 @@ import torch
 
 from clew.config import Registry, dump, load
 from clew.data.packing import Windows
+from clew.errors import DataError
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
 from clew.train import AdamWConfig, MuonConfig, TrainingConfig
@@ -106,7 +107,7 @@ def test_a_resumed_run_with_muon_is_bitwise_the_uninterrupted_one(tmp_path):
 def test_the_state_of_another_model_is_refused():
     state = trainer().optimizers.state()
     state["odd"] = state.pop("norm.weight")
-    with pytest.raises(ValueError, match=r"of another model: norm.weight, odd"):
+    with pytest.raises(DataError, match=r"of another model: norm.weight, odd"):
         trainer().optimizers.load(state)
 
 

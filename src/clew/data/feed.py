@@ -6,6 +6,7 @@ holds a few numbers; the ids of a selection are all that it adds.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,10 @@ class Feed:
         """Hand out only these from now on, beginning a new epoch; None is everything, where it would be by now.
 
         Raises:
-            ValueError: If an id is none, or a part is empty.
+            ValueError: If there is no part, a part is empty, or an id or a share is none; nothing is changed then.
         """
-        for part in selection.parts if selection else ():
-            if not len(part.ids) or part.ids.min() < 0 or part.ids.max() >= self.num_samples:
-                raise ValueError(f"a selection must name samples from 0 to {self.num_samples - 1}")
+        if selection is not None:
+            self._check(selection)
         self._choose(selection)
         self._since = self.samples_seen if selection is not None else 0
 
@@ -102,6 +102,15 @@ class Feed:
         ids = [np.asarray(part, dtype=np.int64) for part in chosen["ids"]]
         parts = tuple(Part(part, share) for part, share in zip(ids, chosen["shares"], strict=True))
         self._choose(Selection(parts, chosen["recipe"], chosen["shuffled"]))
+
+    def _check(self, selection: Selection) -> None:
+        if not selection.parts:
+            raise ValueError("a selection must have a part")
+        for part in selection.parts:
+            if not len(part.ids) or part.ids.min() < 0 or part.ids.max() >= self.num_samples:
+                raise ValueError(f"a selection must name samples from 0 to {self.num_samples - 1}")
+            if not (math.isfinite(part.share) and part.share > 0):
+                raise ValueError(f"the share of a part must be above 0, not {part.share}")
 
     def _choose(self, selection: Selection | None) -> None:
         self.selection = selection

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from clew.config import Plugin, config
+from clew.config import NOT_HASHED, Plugin, config
 from clew.data.config import DataConfig
-from clew.errors import DataError
+from clew.errors import DataError, NotFinite
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.probe import EvaluateConfig, Probe, asked
 from clew.jobs.rating import Published, Rating, best_checkpoint
 from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
-from clew.session import Outcome, Session, Surface
-from clew.session.settings import Setting
+from clew.session import Outcome, Session
+from clew.session.surface import LiveConfig
 from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
 if TYPE_CHECKING:
     from clew.data.packing import Windows
+    from clew.jobs.pretrainer import Pretrainer
     from clew.models.decoder import Decoder
-    from clew.train.loop import Trainer
-
-_EXPORTED = "model"
 
 
 @config
@@ -50,6 +47,8 @@ class PretrainConfig(JobConfig):
     """Ask the task's problems during the training; null never does."""
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
+    live: Annotated[LiveConfig, NOT_HASHED] = Field(default_factory=LiveConfig)
+    """What the run notes about itself, and what it does when the loss is no longer finite."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
     publish: Published = "last"
@@ -102,37 +101,36 @@ def _no_text(config: PretrainConfig) -> DataError:
 @job(check=_check)
 def pretrain(session: Session[PretrainConfig]) -> Outcome:
     """Train a decoder from scratch on a task's documents."""
+    from clew.jobs.pretrainer import EXPORTED, Pretrainer
     from clew.models.decoder import Decoder
-    from clew.models.exchange import save_huggingface
     from clew.models.tokenizers import vocab_size
     from clew.train.devices import prepare
-    from clew.train.loop import Trainer
 
     config = session.config
     problems = asked(config.task, config.evaluate, "pretrain") if config.evaluate else []
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     tokenizer = config.tokenizer.build(config.task.documents("train"))
-    samples = _windows(config, tokenizer, "train")
-    held_out = _windows(config, tokenizer, "validation")
-    if samples is None:
-        raise _no_text(config)
-    if held_out is None and (needs := config.needs_validation):
-        raise DataError(
-            f"the task {type(config.task).__name__} has no text to validate on, which {needs} needs",
-            hint=f"look at its documents('validation'), or leave {needs} out",
-        )
+    splits = _splits(config, tokenizer)
 
     model = Decoder(config.model, vocab_size(tokenizer), config.data.seq_len).to(device)
     num_parameters = model.shape.num_parameters(model.vocab_size)
     total = config.training.total_steps(seq_len=config.data.seq_len, num_parameters=num_parameters)
     lr = config.training.lr or model.shape.learning_rate
-    trainer = Trainer(model, samples, config.training, lr=lr, total_steps=total, seed=config.seed)
     probe = _probe(config, problems, model, tokenizer)
-    export: Callable[[Path], object] = partial(save_huggingface, model, tokenizer)
-    _train(session, trainer, Loadable(trainer, export), held_out, probe)
+    trainer = Pretrainer(
+        model,
+        tokenizer,
+        splits,
+        config.training,
+        lr=lr,
+        total_steps=total,
+        seed=config.seed,
+        problems=probe.measure if probe is not None else None,
+    )
+    _train(session, trainer)
     notes: dict[str, Any] = {
         "parameters": num_parameters,
-        "samples": len(samples),
+        "samples": len(splits["train"]),
         "skipped_rows": len(config.task.skipped("documents", "train")),
         "steps": trainer.step_number,
         "peak_lr": lr,
@@ -140,11 +138,11 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
     if trainer.step_number < trainer.total_steps:
         notes["stopped_early"] = {"of_steps": trainer.total_steps, **trainer.patience.state()}
     if config.publish == "last":
-        return _publish(session, export, trainer.latest, notes)
+        return _publish(session, trainer.export, trainer.latest, notes)
     best = best_checkpoint(session.run)
     metrics = {**trainer.latest, **_measured_at(session, best.step)}
     return _publish(
-        session, partial(shutil.copytree, best.path / _EXPORTED), metrics, {**notes, "published_step": best.step}
+        session, partial(shutil.copytree, best.path / EXPORTED), metrics, {**notes, "published_step": best.step}
     )
 
 
@@ -167,63 +165,54 @@ def _probe(config: PretrainConfig, problems: Sequence[Example], model: Decoder, 
     return Probe(config.task, problems, config.evaluate, native_engine(model, tokenizer, seed=config.seed))
 
 
-class Loadable:
-    """A surface whose checkpoints also hold the model as other programs load it: ``run:NAME@best`` needs no export.
-
-    Args:
-        trainer: Saves and loads the complete state, and is steered.
-        export: Writes the model in the Hugging Face layout.
-    """
-
-    def __init__(self, trainer: Trainer, export: Callable[[Path], object]) -> None:
-        self._trainer = trainer
-        self._export = export
-
-    def save(self, directory: Path) -> None:
-        """Write the complete state, and the model beside it."""
-        self._trainer.save(directory)
-        self._export(directory / _EXPORTED)
-
-    def load(self, directory: Path) -> None:
-        """Take over the complete state."""
-        self._trainer.load(directory)
-
-    def settings(self) -> Sequence[Setting]:
-        """Return what can be set."""
-        return self._trainer.settings()
-
-    def idle(self) -> AbstractContextManager[None]:
-        """Surround a time in which nothing is done on purpose."""
-        return self._trainer.idle()
-
-
-def _train(
-    session: Session[PretrainConfig], trainer: Trainer, surface: Surface, held_out: Windows | None, probe: Probe | None
-) -> None:
+def _train(session: Session[PretrainConfig], trainer: Pretrainer) -> None:
     """Go from the newest checkpoint, or from the start, to the last step or to the end of patience."""
-    config = session.config
-    session.attach(surface, config.checkpoint)
+    session.attach(trainer, session.config.checkpoint, session.config.live)
     session.horizon(trainer.total_steps)
-    while trainer.step_number < (total := trainer.total_steps) and not trainer.patience.is_out:
+    while trainer.step_number < trainer.total_steps and not trainer.patience.is_out:
         trainer.step()
-        step, measured = trainer.step_number, dict[str, float]()
-        if held_out is not None and config.training.validates_at(step, total):
-            measured["val_loss"] = trainer.validate(held_out)
-        last = step == total or trainer.patience.is_out
-        if probe is not None and config.evaluate is not None and (last or step % config.evaluate.every == 0):
-            measured |= trainer.probe(probe.measure)
-        if step % config.training.log_every == 0 or last:
-            session.log(step, trainer.measure())
-        if measured:
-            session.log(step, measured)
-        rating = config.rating.of(measured)
-        is_best = rating is not None and trainer.best.update(step, rating)
-        if config.keeps_best:
-            # Only what is better than all before is rated: a stop in between must not make an equal one the best.
-            rating = rating if is_best else None
-        if config.keeps_best and is_best:
-            session.checkpoint(step, metric=rating)
-        session.boundary(step, metric=rating)
+        rating = None
+        try:
+            rating = _look(session, trainer)
+        except NotFinite as error:
+            session.rescue(trainer.step_number, error)
+        session.boundary(trainer.step_number, metric=rating)
+
+
+def _look(session: Session[PretrainConfig], trainer: Pretrainer) -> float | None:
+    """Measure and log what is due after a step, and keep a new best; return how the state is rated, if it counts."""
+    config, step, total = session.config, trainer.step_number, trainer.total_steps
+    measured: dict[str, float] = {}
+    if trainer.held_out is not None and config.training.validates_at(step, total):
+        measured["val_loss"] = trainer.validate(trainer.held_out)
+    last = step == total or trainer.patience.is_out
+    if trainer.problems is not None and config.evaluate is not None and (last or step % config.evaluate.every == 0):
+        measured |= trainer.probe(trainer.problems)
+    if step % config.training.log_every == 0 or last:
+        session.log(step, trainer.measure())
+    if measured:
+        session.log(step, measured)
+    rating = config.rating.of(measured)
+    is_best = rating is not None and trainer.best.update(step, rating)
+    if not config.keeps_best:
+        return rating
+    if is_best:
+        session.checkpoint(step, metric=rating)
+    # Only what is better than all before is rated: a stop in between must not make an equal one the best.
+    return rating if is_best else None
+
+
+def _splits(config: PretrainConfig, tokenizer: Any) -> dict[str, Windows]:
+    """The packed texts by split; without ``validation`` where nothing is held out."""
+    found = {split: _windows(config, tokenizer, split) for split in ("train", "validation")}
+    if found["train"] is None:
+        raise _no_text(config)
+    if found["validation"] is None and (needs := config.needs_validation):
+        raise DataError(
+            f"the task {type(config.task).__name__} has no text to validate on, which {needs} needs",
+            hint=f"look at its documents('validation'), or leave {needs} out",
+        )
+    return {split: windows for split, windows in found.items() if windows is not None}
 
 
 def _windows(config: PretrainConfig, tokenizer: Any, split: str) -> Windows | None:

@@ -75,6 +75,18 @@ class Decoder(nn.Module):
         Raises:
             ValueError: If T exceeds the context.
         """
+        logits: Tensor = self.head(self.hidden(tokens))
+        return logits
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Return the last hidden states [B, T, C], normalised, from which the head predicts.
+
+        Args:
+            tokens: [B, T] int64.
+
+        Raises:
+            ValueError: If T exceeds the context.
+        """
         length = tokens.shape[1]
         if length > self.context:
             raise ValueError(f"{length} positions, but this decoder's context is {self.context}")
@@ -82,8 +94,8 @@ class Decoder(nn.Module):
         stream = self.embed(tokens)
         for layer in self.layers:
             stream = layer(stream, cos, sin)
-        logits: Tensor = self.head(self.norm(stream))
-        return logits
+        states: Tensor = self.norm(stream)
+        return states
 
 
 class Block(nn.Module):

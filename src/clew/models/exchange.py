@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +31,36 @@ _IN_LAYER = {
 }
 
 
-def save_huggingface(model: Decoder, tokenizer: Any, folder: Path) -> None:
+def save_huggingface(model: Decoder, tokenizer: Any, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write a folder that `AutoModelForCausalLM` and `AutoTokenizer` load.
 
     Args:
         model: The decoder; its weights are written in their dtype.
         tokenizer: A `PreTrainedTokenizerFast` with eos and pad.
         folder: An existing folder.
+        weights: By the decoder's names, those to write instead of its present ones.
     """
-    as_huggingface(model, tokenizer).cpu().save_pretrained(folder)
+    as_huggingface(model, tokenizer, weights).cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def as_huggingface(model: Decoder, tokenizer: Any) -> Any:
-    """Return a `LlamaForCausalLM` over the very weights of the decoder, on its device: what trains one trains both."""
+def as_huggingface(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor] | None = None) -> Any:
+    """Return a `LlamaForCausalLM` over the very weights of the decoder, on its device: what trains one trains both.
+
+    Args:
+        model: The decoder.
+        tokenizer: Its tokenizer.
+        weights: By the decoder's names, those to take instead of its present ones; tied ones may stand there once.
+    """
     from transformers import LlamaForCausalLM
 
     config = _llama_config(model, tokenizer)
     with torch.device("meta"):
         llama = LlamaForCausalLM(config)
-    weights = {_foreign(name): weight.detach() for name, weight in model.state_dict().items()}
-    llama.load_state_dict(weights, assign=True)
+    named = {**model.state_dict(), **(weights or {})}
+    if model.shape.tied:
+        named["head.weight"] = named["embed.weight"]
+    llama.load_state_dict({_foreign(name): weight.detach() for name, weight in named.items()}, assign=True)
     llama.tie_weights()
     # Its wavelengths are no weights, so they are still where no numbers are.
     with model.embed.weight.device:

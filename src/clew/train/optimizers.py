@@ -8,8 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from clew.errors import DataError
 from clew.models.axes import logical_axes
 from clew.train.config import AdamWConfig, MuonConfig, OptimizerConfig
+
+_MOMENTS: dict[type[Optimizer], set[str]] = {AdamW: {"exp_avg"}, Muon: {"momentum_buffer"}}
+"""By which of their tensors the states of optimizers are told apart."""
 
 _ADJUSTMENTS = {"adamw": "match_rms_adamw", "spectral": "original"}
 
@@ -67,18 +71,37 @@ class Optimizers:
             found |= optimizer_state(optimizer, self._model)
         return found
 
+    def check(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Check that :meth:`load` would take a state.
+
+        Raises:
+            DataError: If it is the state of other parameters, or of another optimizer.
+        """
+        parts = [(optimizer, _trained(optimizer, self._model).keys()) for optimizer, _ in self._parts]
+        if odd := sorted(set().union(*(names for _, names in parts)) ^ state.keys()):
+            raise DataError(f"the optimizer state is of another model: {', '.join(odd[:3])}")
+        for optimizer, names in parts:
+            known = _MOMENTS[type(optimizer)]
+            if odd := sorted(name for name in names if state[name] and not known & state[name].keys()):
+                raise DataError(
+                    f"the optimizer state is of another optimizer than {type(optimizer).__name__}: {', '.join(odd[:3])}"
+                )
+
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take over what :meth:`state` returned.
 
         Raises:
-            ValueError: If it is the state of other parameters, or of another optimizer.
+            DataError: If it is the state of other parameters, or of another optimizer.
         """
-        states = [_trained(optimizer, self._model).keys() for optimizer, _ in self._parts]
-        odd = sorted(set().union(*states) ^ state.keys())
-        if odd:
-            raise ValueError(f"the optimizer state is of another model: {', '.join(odd[:3])}")
-        for (optimizer, _), names in zip(self._parts, states, strict=True):
+        self.check(state)
+        for optimizer, _ in self._parts:
+            names = _trained(optimizer, self._model)
             load_optimizer_state(optimizer, self._model, {name: state[name] for name in names})
+
+    def forget(self) -> None:
+        """Drop all moments, as if no step had been made."""
+        for optimizer, _ in self._parts:
+            optimizer.state.clear()
 
 
 def adamw(model: nn.Module | Sequence[nn.Parameter], config: AdamWConfig, *, lr: float) -> AdamW:

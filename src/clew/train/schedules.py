@@ -76,6 +76,21 @@ class Constant:
 
 ScheduleConfig = Wsd | Cosine | Constant
 
+SCHEDULES: dict[str, type[ScheduleConfig]] = {"wsd": Wsd, "cosine": Cosine, "constant": Constant}
+"""What the schedules are called."""
+
+
+def named(name: str, own: ScheduleConfig) -> ScheduleConfig:
+    """Return the schedule of a name: the config's own one if it is called so, else one with its usual numbers.
+
+    So it is in a config, too, where another type replaces all that belonged to the first.
+
+    Args:
+        name: One of :data:`SCHEDULES`.
+        own: What the config says.
+    """
+    return own if own.type == name else SCHEDULES[name]()
+
 
 def _steps(fraction: float, total: int) -> int:
     return round(fraction * total)

@@ -20,6 +20,7 @@ class Throughput:
         self._clock = clock
         self._started: float | None = None
         self._tokens = 0
+        self._depth = 0
 
     def start(self) -> None:
         """Begin to count time, unless it is counted already."""
@@ -32,11 +33,15 @@ class Throughput:
 
     @contextmanager
     def excluded(self) -> Iterator[None]:
-        """Leave the time of the body out."""
+        """Leave the time of the body out; once, where one lies inside another."""
         left = self._clock()
-        yield
-        if self._started is not None:
-            self._started += self._clock() - left
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._started is not None and not self._depth:
+                self._started += self._clock() - left
 
     def read(self) -> float:
         """Return tokens per second since the last reading, and begin anew; 0 when nothing was counted."""

@@ -1,0 +1,153 @@
+"""The native trainer as the job `pretrain` runs it: with a decoder, its tokenizer and texts, and all that can be asked.
+
+Its checkpoints also hold the model as other programs load it, so that ``run:NAME@best`` needs no export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clew.checkpoints.rng import kept_rng
+from clew.data.order import permute
+from clew.data.packing import IGNORED, Windows
+from clew.errors import UserError, did_you_mean
+from clew.inspection.samples import Scorer
+from clew.live.merging import merge_into, open_state
+from clew.merging.information import live_information
+from clew.merging.methods.fisher import Fisher
+from clew.merging.weights import Weights
+from clew.models.decoder import Decoder
+from clew.models.exchange import save_huggingface
+from clew.session.surface import MergeRequest
+from clew.train.config import TrainingConfig
+from clew.train.loop import STATE, Trainer
+from clew.train.losses import summed_loss
+from clew.train.scoring import WindowScorer
+
+EXPORTED = "model"
+"""The folder of a checkpoint that other programs load."""
+
+
+class Pretrainer(Trainer):
+    """A trainer that can besides be evaluated, inspected and merged.
+
+    Args:
+        model: The decoder, on its device.
+        tokenizer: Its tokenizer.
+        splits: The packed texts by the name of their split; ``train`` is what is trained on.
+        config: Batch, optimizer, schedule.
+        lr: Peak learning rate.
+        total_steps: Length of the run.
+        seed: Of the sample order.
+        problems: Measures how the task's problems are answered, and draws nothing that the training draws; None where
+            none are asked.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Any,
+        splits: Mapping[str, Windows],
+        config: TrainingConfig,
+        *,
+        lr: float,
+        total_steps: int,
+        seed: int,
+        problems: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
+        export = partial(_export, model, tokenizer)
+        super().__init__(model, splits["train"], config, lr=lr, total_steps=total_steps, seed=seed, export=export)
+        self.problems = problems
+        self._decoder = model
+        self._tokenizer = tokenizer
+        self._splits = splits
+        self._seed = seed
+
+    @property
+    def held_out(self) -> Windows | None:
+        """What the validation loss is measured on; None where the task has no such text."""
+        return self._splits.get("validation")
+
+    def export(self, folder: Path) -> None:
+        """Write the model as other programs load it."""
+        save_huggingface(self._decoder, self._tokenizer, folder)
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Measure the validation loss, and how the task's problems are answered, where there are such; change nothing.
+
+        Raises:
+            UserError: If there is neither.
+        """
+        if self.held_out is None and self.problems is None:
+            raise UserError(
+                "there is nothing to evaluate: the task has no text to validate on, and the config asks no problems",
+                hint="with `evaluate` in the config the task's problems are asked",
+            )
+        found: dict[str, float] = {}
+        with kept_rng(), self.idle():
+            if self.held_out is not None:
+                found["val_loss"] = self.loss_on(self.held_out)
+            if self.problems is not None:
+                found |= self.problems()
+        return found
+
+    def scorer(self, split: str) -> Scorer:
+        """Return what scores the windows of a split; the windows of ``train`` are the samples of selections.
+
+        Raises:
+            UserError: If there is no such split.
+        """
+        if split not in self._splits:
+            raise UserError(f"this run has no split {split!r}; {did_you_mean(split, self._splits)}")
+        return WindowScorer(
+            self._decoder,
+            self._splits[split],
+            self._tokenizer.decode,
+            batch_size=self.micro_batch_size,
+            precision=self.precision,
+        )
+
+    def merge(self, request: MergeRequest) -> Mapping[str, Any]:
+        """Take weights that are merged from checkpoints, or from these and the present ones.
+
+        Raises:
+            UserError: If they do not fit together; then nothing has changed.
+        """
+        self.settle()
+        with self.idle():
+            said = merge_into(
+                dict(self.model.named_parameters()), request, partial(open_state, name=STATE), fisher=self._information
+            )
+        if request.optimizer == "reset":
+            self.optimizers.forget()
+        return said
+
+    def _information(self, weights: Weights, method: Fisher) -> Mapping[str, Tensor]:
+        """The Fisher information of weights, on windows of a split."""
+        samples = self._splits.get(method.split)
+        if samples is None:
+            raise UserError(f"this run has no {method.split} text to estimate the Fisher information on")
+        return live_information(self.model, weights, self._losses(samples, method))
+
+    def _losses(self, samples: Windows, method: Fisher) -> Iterator[Callable[[], Tensor]]:
+        ids = permute(np.arange(len(samples), dtype=np.int64), len(samples), seed=self._seed, epoch=0)
+        for one in islice(ids, method.samples):
+            batch = samples.batch(np.array([one]))
+            kept = int((batch.targets != IGNORED).sum())
+            inputs, targets = (
+                torch.from_numpy(part[:, : min(kept, method.max_length)]).to(self.device)
+                for part in (batch.inputs, batch.targets)
+            )
+            yield partial(summed_loss, self.model, inputs, targets, precision=torch.float32)
+
+
+def _export(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor], directory: Path) -> None:
+    save_huggingface(model, tokenizer, directory / EXPORTED, weights)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clew.data.feed import Feed
+from clew.data.stream import SampleStream
+from clew.inspection.samples import Part, Selection
+
+SIZE = 40
+seeds = st.integers(0, 2**40)
+
+
+@st.composite
+def selections(draw: st.DrawFn, parts: int = 3) -> Selection:
+    ids = st.lists(st.integers(0, SIZE - 1), min_size=6, max_size=SIZE, unique=True)
+    shares = st.floats(0.01, 100)
+    drawn = draw(st.lists(st.tuples(ids, shares), min_size=1, max_size=parts))
+    made = tuple(Part(np.array(one, dtype=np.int64), share) for one, share in drawn)
+    return Selection(made, {"where": "length > 3"}, draw(st.booleans()))
+
+
+def feed(seed: int = 3, selection: Selection | None = None, *, size: int = SIZE, batch_size: int = 4, **more) -> Feed:
+    made = Feed(size, seed, batch_size, **more)
+    if selection is not None:
+        made.select(selection)
+    return made
+
+
+def part(*ids: int, share: float = 1.0) -> Part:
+    return Part(np.array(ids, dtype=np.int64), share)
+
+
+@given(size=st.integers(1, 500), seed=seeds, start=st.integers(0, 2000), count=st.integers(1, 300))
+def test_without_a_selection_it_is_the_stream_that_it_always_was(size, seed, start, count):
+    made = feed(seed, size=size)
+    made.samples_seen = start
+    assert np.array_equal(made.take(count), SampleStream(size, seed).batch(start, count))
+
+
+@given(seed=seeds, chosen=st.none() | selections(), cuts=st.lists(st.integers(1, 60), min_size=1, max_size=8))
+def test_what_comes_does_not_depend_on_how_batches_are_cut(seed, chosen, cuts):
+    whole, cut = feed(seed, chosen), feed(seed, chosen)
+    pieces = []
+    for size in cuts:
+        cut.batch_size = size
+        pieces.append(cut.take())
+    assert np.array_equal(np.concatenate(pieces), whole.take(sum(cuts)))
+    assert cut.samples_seen == whole.samples_seen == sum(cuts)
+
+
+@given(seed=seeds, ids=st.lists(st.integers(0, SIZE - 1), min_size=1, unique=True), before=st.integers(0, 100))
+def test_every_selected_sample_comes_once_an_epoch_from_the_first_batch_on(seed, ids, before):
+    made = feed(seed)
+    made.take(before)
+    made.select(Selection((part(*ids),)))
+    epochs = made.take(3 * len(ids)).reshape(3, len(ids))
+    assert np.array_equal(np.sort(epochs), np.tile(np.sort(ids), (3, 1)))
+    assert made.epoch == 3
+
+
+@given(seed=seeds, ids=st.lists(st.integers(0, SIZE - 1), min_size=1, unique=True), count=st.integers(1, 100))
+def test_ids_that_are_not_shuffled_come_as_they_stand(seed, ids, count):
+    made = feed(seed, Selection((part(*ids),), shuffled=False))
+    assert made.take(count).tolist() == [ids[place % len(ids)] for place in range(count)]
+
+
+def test_a_feed_without_an_order_counts():
+    made = feed(shuffled=False, size=5)
+    assert made.take(12).tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+
+
+def test_every_epoch_of_a_selection_has_another_order():
+    epochs = feed(selection=Selection((part(*range(30)),))).take(120).reshape(4, 30)
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+
+
+@given(seed=seeds, shares=st.lists(st.floats(0.01, 100), min_size=2, max_size=6))
+def test_a_mixture_has_its_shares_in_each_1024_places(seed, shares):
+    parts = tuple(part(3 * number, 3 * number + 1, share=share) for number, share in enumerate(shares))
+    drawn = feed(seed, Selection(parts, shuffled=False)).take(3 * 1024).reshape(3, 1024) // 3
+    for places in drawn:
+        counts = np.bincount(places, minlength=len(shares))
+        exact = 1024 * np.array(shares) / sum(shares)
+        assert counts.min() >= 1
+        assert (np.abs(counts - exact) <= 1).all()
+
+
+def test_shares_that_fit_are_met_exactly_and_only_their_ratios_count():
+    for scale in (1, 7.5):
+        parts = (part(0, share=scale), part(1, share=5 * scale), part(2, share=2 * scale))
+        drawn = feed(selection=Selection(parts, shuffled=False)).take(2048)
+        assert np.bincount(drawn).tolist() == [256, 1280, 512]
+
+
+def test_a_mixture_is_mixed():
+    """No part stands in one row for long: half and half, the longest row of 1024 fair throws is about 10."""
+    drawn = feed(selection=Selection((part(0), part(1)), shuffled=False)).take(1024)
+    changes = np.flatnonzero(np.diff(drawn))
+    assert np.diff(changes).max() < 30
+
+
+@given(seed=seeds, sizes=st.lists(st.integers(3, 12), min_size=2, max_size=3))
+def test_every_sample_of_a_part_comes_once_before_any_comes_twice(seed, sizes):
+    starts = np.cumsum([0, *sizes])
+    parts = tuple(part(*range(start, start + size), share=size) for start, size in zip(starts[:-1], sizes, strict=True))
+    drawn = feed(seed, Selection(parts)).take(150)
+    for start, size in zip(starts[:-1], sizes, strict=True):
+        own = drawn[(drawn >= start) & (drawn < start + size)]
+        whole = own[: len(own) // size * size].reshape(-1, size)
+        assert np.array_equal(np.sort(whole), np.tile(np.arange(start, start + size), (len(whole), 1)))
+
+
+@given(
+    seed=seeds, chosen=st.none() | selections(), before=st.integers(0, 70), after=st.integers(0, 70), ends=st.booleans()
+)
+def test_a_feed_that_is_loaded_goes_on_as_the_one_that_was_saved(seed, chosen, before, after, ends):
+    straight = feed(seed)
+    straight.take(before)
+    straight.select(chosen)
+    straight.take(after)
+    if ends:
+        straight.select(None)
+    state = straight.state()
+    json.dumps({name: value for name, value in state.items() if name != "selection"})
+    loaded = feed(seed)
+    loaded.load(state)
+    assert loaded.epoch == straight.epoch
+    assert np.array_equal(loaded.take(100), straight.take(100))
+    assert (loaded.selection is None) == (straight.selection is None)
+    if loaded.selection is not None:
+        assert loaded.selection.recipe == {"where": "length > 3"}
+
+
+def test_the_batch_size_is_the_configs_or_a_commands_and_is_not_loaded():
+    saved, loaded = feed(batch_size=9), feed(batch_size=2)
+    loaded.load(saved.state())
+    assert loaded.batch_size == 2
+
+
+@given(seed=seeds, chosen=selections(), before=st.integers(0, 50), meanwhile=st.integers(0, 50))
+def test_after_a_selection_the_whole_stream_is_where_it_would_be(seed, chosen, before, meanwhile):
+    straight, back = feed(seed), feed(seed)
+    straight.take(before + meanwhile)
+    back.take(before)
+    back.select(chosen)
+    back.take(meanwhile)
+    back.select(None)
+    assert np.array_equal(back.take(50), straight.take(50))
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ((), "a selection must have a part"),
+        ((part(),), "must name samples from 0 to 39"),
+        ((part(0), part(40)), "must name samples from 0 to 39"),
+        ((part(-1),), "must name samples from 0 to 39"),
+        ((part(0, share=0.0), part(1)), "must be above 0, not 0.0"),
+        ((part(0, share=float("nan")), part(1)), "must be above 0, not nan"),
+    ],
+)
+def test_a_selection_that_is_none_changes_nothing(parts, reason):
+    made, untouched = feed(), feed()
+    with pytest.raises(ValueError, match=reason):
+        made.select(Selection(parts))
+    assert made.selection is None
+    assert np.array_equal(made.take(90), untouched.take(90))
