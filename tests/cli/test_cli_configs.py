@@ -12,7 +12,7 @@ from clew.config import Registry
 def test_jobs_are_listed_with_their_summaries(clew: Cli) -> None:
     out = clew("jobs").out
     listed = out.partition("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in listed] == ["eval", "export", "grpo", "merge", "pretrain", "sft"]
+    assert [line.split()[0] for line in listed] == ["eval", "export", "grpo", "merge", "pretrain", "script", "sft"]
     assert all(len(line.split()) > 3 for line in listed)
 
 

@@ -16,7 +16,7 @@ from clew.jobs.loading import RESERVED, registries
 from clew.jobs.registry import BUILTIN
 from clew.tasks import registry as task_registry
 
-REQUIRED: dict[str, Any] = {"model": "/models/m", "models": ["/models/m", "/models/n"]}
+REQUIRED: dict[str, Any] = {"model": "/models/m", "models": ["/models/m", "/models/n"], "script": "/code/train.py"}
 TASKS: dict[str, dict[str, Any]] = {"dataset": {"train": "/data/a"}}
 
 
@@ -35,6 +35,7 @@ EACH = [
     ("eval", "dataset"),
     ("merge", ""),
     ("export", ""),
+    ("script", ""),
 ]
 """Each job and each task once, for what takes time."""
 

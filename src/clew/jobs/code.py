@@ -14,7 +14,19 @@ from clew.config.schema import fields_of, is_config
 _ROOT = Path(__file__).parents[1]
 # What looks at runs or starts them cannot change what comes of them.
 _ONLOOKERS = frozenset(
-    {"cli", "logs", "reports", "plans", "notify", "store", "targets", "followers", "api.py", "sources.py"}
+    {
+        "cli",
+        "logs",
+        "reports",
+        "plans",
+        "notify",
+        "store",
+        "targets",
+        "followers",
+        "api.py",
+        "sources.py",
+        "standalone.py",
+    }
 )
 _SUFFIXES = frozenset({".py", ".txt"})
 

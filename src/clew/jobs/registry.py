@@ -11,6 +11,7 @@ BUILTIN = {
     "eval": "clew.jobs.eval:evaluate",
     "merge": "clew.jobs.merge:merge",
     "export": "clew.jobs.export:export",
+    "script": "clew.jobs.script:script",
 }
 
 
