@@ -167,10 +167,11 @@ def test_every_reward_is_in_every_rollout_and_in_every_steps_metrics(model, tmp_
     rollouts = list(run.events("rollout"))
     assert [one["step"] for one in rollouts] == [1] * 16 + [2] * 16
     logged = metrics_of(run)
+    assert {one["rewards"]["even"] is None for one in rollouts} == {True, False}
     for step in (1, 2):
         made = [one for one in rollouts if one["step"] == step]
         assert all(set(one["rewards"]) == {"long", "even", "variety"} for one in made)
-        assert {one["rewards"]["even"] is None for one in made} == {True, False}
+        assert all((one["rewards"]["even"] is None) == (len(one["prompt"]) % 2 == 0) for one in made)
         for name in ("long", "even", "variety"):
             values = [one["rewards"][name] for one in made if one["rewards"][name] is not None]
             assert logged[step][f"rewards/{name}/mean"] == pytest.approx(sum(values) / len(values))

@@ -217,12 +217,13 @@ def test_a_temperature_and_weights_of_rewards_hold_from_the_next_step_on(model, 
         long, even = (0.0, 2.0) if event["step"] > 3 else (1.0, 0.5)
         parts = {"long": long * event["rewards"]["long"], "even": even * (event["rewards"]["even"] or 0.0)}
         assert event["reward"] == pytest.approx(sum(parts.values()))
-    # Almost greedy: the completions of a prompt are alike. And who trains and who generates agree about it.
-    for step, values in metrics_of(run).items():
-        assert values["logprob_gap/max"] < 1e-3
-        if step > 4:
-            answers: dict[str, set[str]] = {}
-            for event in run.events("rollout"):
-                if event["step"] == step:
-                    answers.setdefault(event["id"], set()).add(event["completion"])
-            assert all(len(found) == 1 for found in answers.values())
+    # Almost greedy: the completions of a prompt are alike, but for a tie. Who trains and who generates agree about it.
+    assert all(values["logprob_gap/max"] < 1e-3 for values in metrics_of(run).values())
+    answers: dict[tuple[int, str], set[str]] = {}
+    for event in run.events("rollout"):
+        answers.setdefault((event["step"], event["id"]), set()).add(event["completion"])
+    before, after = (
+        [len(found) == 1 for (step, _), found in answers.items() if (step > 3) is late] for late in (False, True)
+    )
+    assert not any(before)
+    assert sum(after) >= len(after) - 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from clew.config import Plugin, config
+from clew.config import NOT_HASHED, Plugin, config
 from clew.engines.vllm import require_vllm
 from clew.errors import UserError, require
 from clew.jobs.acceleration import Accelerator, accelerate, load_trainable
@@ -30,6 +30,7 @@ from clew.models.quantization import Quantization, check_trainable
 from clew.models.source import ModelReference, check_reference, resolve
 from clew.runs.journal import Event
 from clew.session import Outcome, Session
+from clew.session.surface import LiveConfig
 from clew.tasks import Chat, Example, Task, messages_of, prompt_ids, render_prompt, require_parts, uses_chat
 
 
@@ -105,6 +106,8 @@ class GrpoConfig(JobConfig):
     """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
+    live: Annotated[LiveConfig, NOT_HASHED] = Field(default_factory=LiveConfig)
+    """What the run notes about itself while it goes on, and what it does in trouble."""
     publish: Published = "last"
     """Publish the weights after the last step, or those of the best checkpoint."""
 
@@ -142,14 +145,15 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
 
     from clew.jobs.policy import PolicyTrainer
     from clew.jobs.policy_settings import policy_settings
+    from clew.live.huggingface import train
+    from clew.live.language_rows import ExampleRows
     from clew.models.loading import load_tokenizer
-    from clew.session.huggingface import train
 
     source = resolve(config.model, session.run.path.parent)
     tokenizer = load_tokenizer(source)
     prompts = _prompts(config)
     training = config.training
-    recorder = RolloutRecorder(session, config.task, prompts, generations=training.generations, steps=training.steps)
+    recorder = RolloutRecorder(session, config.task, prompts, generations=training.generations)
     model, adapter = load_trainable(
         source,
         device,
@@ -171,19 +175,28 @@ def grpo(session: Session[GrpoConfig]) -> Outcome:
     )
     keep_float32(trainer.model)
     watch = watch_of(config, trainer.model, tokenizer, problems)
-    finished = train(session, trainer, config.checkpoint, watch, policy_settings(trainer, recorder))
+    finished = train(
+        session,
+        trainer,
+        policy=config.checkpoint,
+        live=config.live,
+        watch=watch,
+        rows=lambda split: ExampleRows(config.task, _prompts(config, split), tokenizer, config.chat),
+        more=policy_settings(trainer, recorder),
+        section="training",
+    )
     notes = {
         "prompts": len(prompts),
         "skipped_rows": len(config.task.skipped("prompts", "train")),
-        **watch.notes(training.steps, finished),
+        **watch.notes(trainer.state.max_steps, finished),
     }
     return conclude(session, trainer, tokenizer, config.publish, _final_metrics, notes)
 
 
-def _prompts(config: GrpoConfig) -> Sequence[Example]:
-    prompts = config.task.prompts("train")
+def _prompts(config: GrpoConfig, split: str = "train") -> Sequence[Example]:
+    prompts = config.task.prompts(split)
     if not prompts:
-        raise UserError("the task has no train prompts", hint="grpo needs at least one")
+        raise UserError(f"the task has no {split} prompts", hint="grpo needs at least one")
     return prompts
 
 
@@ -220,7 +233,7 @@ def _prompt(example: Example, tokenizer: Any, chat: Chat) -> Any:
 def _arguments(session: Session[GrpoConfig], device: Any) -> Any:
     import trl
 
-    from clew.session.huggingface import scratch_directory
+    from clew.live.huggingface import scratch_directory
 
     config, training = session.config, session.config.training
     batch = training.prompts_per_step * training.generations

@@ -139,12 +139,14 @@ class PolicyTrainer(trl.GRPOTrainer):  # type: ignore[misc]
     """``GRPOTrainer`` that compares the generating engine with itself, and takes the rewards' weights step by step.
 
     Args:
-        weights: ``weights(step)`` returns the weights of the reward functions in a step, from 1.
+        weights: ``weights(step, total)`` returns the weights of the reward functions in a step, from 1 to total.
         max_logprob_gap: The largest difference that is let pass, in nats; None lets all pass.
         options: For ``GRPOTrainer``.
     """
 
-    def __init__(self, *, weights: Callable[[int], list[float]], max_logprob_gap: float | None, **options: Any) -> None:
+    def __init__(
+        self, *, weights: Callable[[int, int], list[float]], max_logprob_gap: float | None, **options: Any
+    ) -> None:
         self._weights = weights
         self._max_gap = max_logprob_gap
         self._trained = torch.empty(0)
@@ -157,7 +159,8 @@ class PolicyTrainer(trl.GRPOTrainer):  # type: ignore[misc]
         super().log(logs | summary(compared), start_time)
 
     def _calculate_rewards(self, *args: Any, **options: Any) -> Any:
-        self.reward_weights = torch.tensor(self._weights(self.state.global_step + 1), dtype=torch.float32)
+        weights = self._weights(self.state.global_step + 1, self.state.max_steps)
+        self.reward_weights = torch.tensor(weights, dtype=torch.float32)
         return super()._calculate_rewards(*args, **options)
 
     def _generate_single_turn(self, *args: Any, **options: Any) -> Any:

@@ -23,7 +23,10 @@ def policy_settings(trainer: Any, recorder: RolloutRecorder) -> list[Setting]:
     temperature = _Temperature(trainer)
     if not temperature.is_complete:
         return weights
-    return [Setting("temperature", lambda: trainer.temperature, temperature, low=0, open=True), *weights]
+    return [
+        Setting("temperature", lambda: trainer.temperature, temperature, low=0, open=True, key="sampling.temperature"),
+        *weights,
+    ]
 
 
 def _weight(recorder: RolloutRecorder, name: str) -> Setting:

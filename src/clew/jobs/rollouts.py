@@ -20,20 +20,16 @@ class RolloutRecorder:
         task: Whose rewards.
         prompts: The task's prompts; the data set's column ``index`` points into them.
         generations: Completions of each prompt; those of one follow each other.
-        steps: The last step.
 
     Raises:
         UserError: If two rewards have the same name.
     """
 
-    def __init__(
-        self, session: Session[Any], task: Task, prompts: Sequence[Example], *, generations: int, steps: int
-    ) -> None:
+    def __init__(self, session: Session[Any], task: Task, prompts: Sequence[Example], *, generations: int) -> None:
         self._session = session
         self._task = task
         self._prompts = prompts
         self._generations = generations
-        self._steps = steps
         self._rewards: list[Reward | GroupReward] = [*task.rewards(), *task.group_rewards()]
         self.names = [reward.name for reward in self._rewards]
         self.chosen: dict[str, float] = {}
@@ -46,13 +42,17 @@ class RolloutRecorder:
         """Return one reward function for TRL for each reward, in the order of ``names``."""
         return [self._function(reward) for reward in self._rewards]
 
-    def weights(self, step: int) -> list[float]:
+    def weights(self, step: int, total: int) -> list[float]:
         """Return the weights of the rewards in a step, in the order of ``names``.
+
+        Args:
+            step: The step, from 1.
+            total: The last step, as far as is known.
 
         Raises:
             UserError: If the task weighs a reward that it does not have.
         """
-        named = self._task.reward_weights(step, self._steps)
+        named = self._task.reward_weights(step, total)
         if unknown := sorted(named.keys() - set(self.names)):
             raise UserError(
                 f"reward_weights() of the task {type(self._task).__name__} names {unknown[0]!r}, which is no reward",
@@ -87,7 +87,7 @@ class RolloutRecorder:
             scores = [reward.score(example, text) for example, text in zip(examples, texts, strict=True)]
         self._scores[reward.name] = scores
         if reward.name == self.names[-1]:
-            self._record(examples, texts, int(trainer_state.global_step) + 1)
+            self._record(examples, texts, int(trainer_state.global_step) + 1, int(trainer_state.max_steps))
         return scores
 
     def _compare(self, reward: GroupReward, examples: Sequence[Example], texts: Sequence[str]) -> Scores:
@@ -103,8 +103,8 @@ class RolloutRecorder:
             scores += values
         return scores
 
-    def _record(self, examples: Sequence[Example], completions: Sequence[str], step: int) -> None:
-        weights = dict(zip(self.names, self.weights(step), strict=True))
+    def _record(self, examples: Sequence[Example], completions: Sequence[str], step: int, total: int) -> None:
+        weights = dict(zip(self.names, self.weights(step, total), strict=True))
         rollouts = []
         for position, (example, completion) in enumerate(zip(examples, completions, strict=True)):
             parts = {name: self._scores[name][position] for name in self.names}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clew.config import Plugin, config
+from clew.config import NOT_HASHED, Plugin, config
 from clew.errors import UserError, require
 from clew.jobs.acceleration import Accelerator, accelerate, load_trainable
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
@@ -30,6 +30,7 @@ from clew.models.quantization import Quantization, check_trainable
 from clew.models.source import ModelReference, check_reference, resolve
 from clew.runs.journal import Event
 from clew.session import Outcome, Session
+from clew.session.surface import LiveConfig
 from clew.tasks import Chat, Example, Task, render_example, require_parts
 
 
@@ -81,6 +82,8 @@ class SftConfig(JobConfig):
     """When to save; every new best is saved besides, where evaluate.best_by or training.early_stopping look for it."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     """Device and threads."""
+    live: Annotated[LiveConfig, NOT_HASHED] = Field(default_factory=LiveConfig)
+    """What the run notes about itself while it goes on, and what it does in trouble."""
     publish: Published = "last"
     """Publish the weights after the last step, or those of the best checkpoint."""
 
@@ -108,8 +111,9 @@ def sft(session: Session[SftConfig]) -> Outcome:
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     unsloth = accelerate(config.accelerator, device)  # before TRL is imported
     trl = require("trl", extra="tune")
+    from clew.live.huggingface import train
+    from clew.live.language_rows import ExampleRows
     from clew.models.loading import load_tokenizer
-    from clew.session.huggingface import train
 
     source = resolve(config.model, session.run.path.parent)
     tokenizer = load_tokenizer(source)
@@ -136,12 +140,20 @@ def sft(session: Session[SftConfig]) -> Outcome:
     keep_float32(trainer.model)
     trainer.data_collator = Collation(config.task, trainer.data_collator)
     watch = watch_of(config, trainer.model, tokenizer, problems)
-    finished = train(session, trainer, config.checkpoint, watch)
+    finished = train(
+        session,
+        trainer,
+        policy=config.checkpoint,
+        live=config.live,
+        watch=watch,
+        rows=lambda split: ExampleRows(config.task, _examples(config, split), tokenizer, config.chat),
+        section="training",
+    )
     notes = {
         "examples": len(rows),
         "skipped_rows": len(config.task.skipped("examples", "train")),
         "steps": finished,
-        **watch.notes(steps, finished),
+        **watch.notes(trainer.state.max_steps, finished),
     }
     return conclude(session, trainer, tokenizer, config.publish, _final_metrics, notes)
 
@@ -186,7 +198,7 @@ def _length(row: dict[str, Any], tokenizer: Any) -> int:
 def _arguments(session: Session[SftConfig], device: Any, steps: int) -> Any:
     import trl
 
-    from clew.session.huggingface import scratch_directory
+    from clew.live.huggingface import scratch_directory
 
     training = session.config.training
     return trl.SFTConfig(

@@ -10,6 +10,7 @@ from pydantic import Field
 from clew.config import NOT_HASHED, config
 from clew.errors import UserError
 from clew.jobs.rating import Published, best_checkpoint
+from clew.live.trainer_settings import SCHEDULES
 from clew.runs.journal import Event
 from clew.train.config import EarlyStoppingConfig
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from clew.session import Outcome, Session
 
 Schedule = Literal["linear", "cosine", "constant"]
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @config
@@ -81,7 +81,7 @@ def trainer_arguments(
         "per_device_train_batch_size": micro_batch_size,
         "gradient_accumulation_steps": batch_size // micro_batch_size,
         "learning_rate": training.lr,
-        "lr_scheduler_type": _SCHEDULES[training.schedule],
+        "lr_scheduler_type": SCHEDULES[training.schedule],
         "warmup_steps": training.warmup_steps,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
@@ -179,8 +179,8 @@ def conclude(
     Raises:
         RunFailed: If the best weights are asked for, and no checkpoint is rated.
     """
+    from clew.live.huggingface import load_weights
     from clew.session import Outcome
-    from clew.session.huggingface import load_weights
 
     events = session.events("metric")
     if which == "best":

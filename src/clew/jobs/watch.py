@@ -20,7 +20,7 @@ _STATE = "watch.json"
 
 
 class TuningWatch:
-    """A :class:`clew.session.huggingface.Watch`.
+    """A :class:`clew.live.watching.Watch`.
 
     Args:
         rating: What decides about the best state.
@@ -52,6 +52,10 @@ class TuningWatch:
             return {}
         self._measured = step
         return self._probe.measure()
+
+    def ask(self) -> Mapping[str, float]:
+        """Ask the task's problems now, whatever is due."""
+        return self._probe.measure() if self._probe is not None else {}
 
     def judge(self, step: int, measured: Mapping[str, float]) -> tuple[float | None, bool]:
         """Rate a state, and say whether it is to be saved at once."""

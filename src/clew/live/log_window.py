@@ -21,7 +21,6 @@ class LogWindow:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._loaded: dict[str, Any] | None = None
 
     def save(self, directory: Path) -> None:
         """Write the sums as they are between two steps."""
@@ -33,20 +32,26 @@ class LogWindow:
         # A metric may be NaN here, which Python writes and reads.
         (directory / _FILE).write_text(json.dumps(state), encoding="utf-8")
 
-    def load(self, directory: Path) -> None:
-        """Remember the sums; checkpoints of versions without them begin a new window."""
-        if (directory / _FILE).is_file():
-            self._loaded = json.loads((directory / _FILE).read_text(encoding="utf-8"))
+    def load(self, directory: Path, step: int) -> None:
+        """Put the sums back, into a trainer that trains already: when it begins, it sets them to nothing.
 
-    def restore(self) -> None:
-        """Put the sums back. To be called when the training begins: until then ``Trainer`` sets them to nothing."""
-        if self._loaded is None:
-            return
-        self._trainer._tr_loss += self._loaded["loss"]
-        self._trainer._globalstep_last_logged = self._loaded["since"]
-        for name, values in self._loaded["metrics"].items():
-            self._collected()[name] = values
-        self._loaded = None
+        Args:
+            directory: Where they were written; checkpoints of versions without them begin a new window.
+            step: The finished steps of that state.
+        """
+        state: dict[str, Any] = {"loss": 0.0, "since": step, "metrics": {}}
+        if (directory / _FILE).is_file():
+            state = json.loads((directory / _FILE).read_text(encoding="utf-8"))
+        self._trainer._tr_loss.fill_(state["loss"])
+        self._trainer._globalstep_last_logged = state["since"]
+        collected = self._collected()
+        collected.clear()
+        for name, values in state["metrics"].items():
+            collected[name] = values
+
+    def forget_loss(self) -> None:
+        """Begin a new sum of losses: ``Trainer`` subtracts the sum from itself, and what is not finite would stay."""
+        self._trainer._tr_loss.zero_()
 
     def _collected(self) -> dict[str, Any]:
         found: dict[str, Any] = getattr(self._trainer, "_metrics", {"train": {}})["train"]

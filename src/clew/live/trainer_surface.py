@@ -1,0 +1,197 @@
+"""What a session can do with a Hugging Face ``Trainer``: save it, put it back, look into it, change it.
+
+``Trainer`` writes its own complete checkpoint (weights or adapter, optimizer, schedule, random generators, progress).
+It is not trusted with where that is: a kill in mid-save leaves a folder that looks like the newest. So the session has
+it written into a folder that it hashes and commits itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clew.checkpoints.rng import kept_rng
+from clew.data.order import permute
+from clew.errors import UserError
+from clew.inspection.samples import Scorer, Selection
+from clew.live.language_rows import PreparedRows
+from clew.live.language_scores import LanguageScorer, Rows, Tokens, likelihoods
+from clew.live.log_window import LogWindow
+from clew.live.merging import merge_into, merge_lora_into
+from clew.live.trainer_feed import TrainerFeed
+from clew.live.trainer_settings import TrainerSettings
+from clew.live.trainer_state import digests, forget_moments, is_adapter, put_back, restore, unheard
+from clew.live.watching import Watch
+from clew.merging.information import live_information
+from clew.merging.weights import Files
+from clew.session.settings import Setting
+from clew.session.surface import MergeRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import Trainer
+
+    from clew.merging.methods.fisher import Fisher
+    from clew.merging.weights import Weights
+
+_SCRATCH = ".trainer"
+
+NO_METRICS = frozenset(
+    {"epoch", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+    | {"num_tokens", "eval_num_tokens", "train_loss"}
+)
+"""Not metrics, or not true after a resume: TRL counts its tokens anew in every process, and Trainer's final mean loss
+divides what this process summed by the steps of all of them."""
+
+
+class HuggingFaceSurface:
+    """A :class:`clew.session.Surface` with every capability but one: there is no ``snapshot``.
+
+    For that, the checkpoint would have to be written while the training goes on, and the writer is ``Trainer``'s own,
+    which reads the live model, optimizer and generators. So a fork saves first, and then goes on.
+
+    Args:
+        trainer: The trainer, not training yet. Its data loader is replaced, and it no longer saves by itself.
+        watch: Looks at the model and judges it.
+        rows: Returns the examples of a split; None takes the data sets of the trainer.
+        more: What can be set besides what :class:`TrainerSettings` offers.
+        section: Where in the config those numbers stand.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        watch: Watch,
+        *,
+        rows: Callable[[str], Rows] | None = None,
+        more: Sequence[Setting] = (),
+        section: str = "",
+    ) -> None:
+        self.feed = TrainerFeed(trainer)
+        self.window = LogWindow(trainer)
+        self._trainer = trainer
+        self._watch = watch
+        self._rows = rows or self._prepared
+        self._more, self._section = more, section
+        self._settings: TrainerSettings | None = None
+        # The training loop saves where a callback asks for it, before it lets that callback act: so it is left to us.
+        self._write = trainer._save_checkpoint
+        trainer._save_checkpoint = _nothing
+
+    def begin(self) -> None:
+        """Take note of what is configured. To be called when the training begins: before, there is no optimizer."""
+        self._settings = TrainerSettings(self._trainer, self.feed, self._more, self._section)
+
+    def save(self, directory: Path) -> None:
+        """Let ``Trainer`` write its folder, and move what is in it into ``directory``."""
+        args, scratch = self._trainer.args, directory / _SCRATCH
+        usual, args.output_dir = args.output_dir, str(scratch)
+        try:
+            self._write(self._trainer.model, None)
+        finally:
+            args.output_dir = usual
+        for item in (scratch / f"checkpoint-{self._trainer.state.global_step}").iterdir():
+            shutil.move(item, directory / item.name)
+        shutil.rmtree(scratch)
+        self.window.save(directory)
+        self.feed.save(directory)
+        self._watch.save(directory)
+
+    def load(self, directory: Path) -> None:
+        """Take over a state, in a trainer that is training or about to."""
+        step = restore(self._trainer, directory)
+        self.window.load(directory, step)
+        self.feed.load(directory, step)
+        self._watch.load(directory)
+        self._known.forget()
+
+    def settings(self) -> Sequence[Setting]:
+        """Return what can be set."""
+        return self._known.all()
+
+    def select(self, selection: Selection | None) -> None:
+        """Train on these samples from the next batch on."""
+        try:
+            self.feed.feed.select(selection)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Return the validation loss, where there is validation data, and what the watch measures."""
+        found: dict[str, float] = {}
+        if self._trainer.eval_dataset is not None:
+            with kept_rng(), unheard(self._trainer):
+                measured = self._trainer.evaluate()
+            found |= {name: float(value) for name, value in measured.items() if name not in NO_METRICS}
+        found |= self._watch.ask()
+        if not found:
+            raise UserError("this run has neither validation data nor problems to ask", hint="configure evaluate")
+        return found
+
+    def reset(self, checkpoint: Path | None, *, optimizer: bool) -> None:
+        """Take the weights of a checkpoint, and what its optimizer knew."""
+        put_back(self._trainer, checkpoint, optimizer=optimizer)
+
+    def digests(self) -> Mapping[str, str]:
+        """Return hashes of weights and optimizer, and of the position in the data."""
+        return digests(self._trainer)
+
+    def scorer(self, split: str) -> Scorer:
+        """Return what scores a split's examples as they are trained on."""
+        trainer = self._trainer
+        if trainer.model.get_output_embeddings() is None:
+            raise UserError("samples can be scored for language models only, which predict their tokens")
+        return LanguageScorer(
+            trainer.model,
+            _tokenizer(trainer),
+            self._rows(split),
+            size=trainer.args.per_device_eval_batch_size,
+            precision=trainer.compute_loss_context_manager,
+        )
+
+    def merge(self, request: MergeRequest) -> Mapping[str, Any]:
+        """Take merged weights; of an adapter what it adds to its base is merged, and factored again at its rank."""
+        model: Any = self._trainer.model
+        if is_adapter(self._trainer):
+            said = merge_lora_into(model, request, adapter=model.active_adapters[0])
+        else:
+            live = model.state_dict(keep_vars=True)
+            said = merge_into(live, request, Files, fisher=lambda *asked: self._information(request.seed, *asked))
+        if request.optimizer == "reset":
+            forget_moments(self._trainer)
+        return said
+
+    @property
+    def _known(self) -> TrainerSettings:
+        assert self._settings is not None, "a session stands at no boundary before the training begins"
+        return self._settings
+
+    def _information(self, seed: int, weights: Weights, method: Fisher) -> Mapping[str, Tensor]:
+        """The Fisher information of weights on the examples that are trained on."""
+        rows = self._rows(method.split)
+        ids = permute(np.arange(min(method.samples, len(rows))), len(rows), seed=seed, epoch=0)
+        cut = [Tokens(one.ids[: method.max_length], one.labels[: method.max_length]) for one in rows.tokens(ids)]
+        return live_information(self._trainer.model, weights, likelihoods(self._trainer.model, cut))
+
+    def _prepared(self, split: str) -> Rows:
+        """The examples that the trainer itself has."""
+        data = {"train": self._trainer.train_dataset, "validation": self._trainer.eval_dataset}.get(split)
+        if data is None or isinstance(data, dict):
+            raise UserError(f"this trainer has no {split} data", hint="ask for train or validation")
+        return PreparedRows(data, _tokenizer(self._trainer))
+
+
+def _tokenizer(trainer: Trainer) -> Any:
+    """The tokenizer, which stands inside of a processor for models that see more than text."""
+    found = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    if found is None:
+        raise UserError("samples are scored by their tokens, and this trainer has no tokenizer (processing_class)")
+    return found
+
+
+def _nothing(model: Any, trial: Any) -> None:
+    """Save nothing."""
