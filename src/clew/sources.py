@@ -16,6 +16,7 @@ from clew.errors import ClewError, ConfigError, UserError
 from clew.jobs import JobConfig, LoadedJob, load_job
 from clew.jobs.environment import check_environment
 from clew.jobs.loading import check_same_job, config_below, job_of
+from clew.jobs.settling import settled
 from clew.notify import notify_layer
 from clew.plans import Pipeline as PipelineGraph
 from clew.plans import is_pipeline, parse_pipeline, pipeline_tree
@@ -60,7 +61,8 @@ def read(
             if under is not None:
                 whole = _with_presets(said, overrides, workspace, whole, under)
             return _sweep(whole, name, workspace.environment)
-        return load_job(said, [*overrides, *named], environment=workspace.environment, below=under)
+        loaded = load_job(said, [*overrides, *named], environment=workspace.environment, below=under)
+        return settled(loaded, workspace.runs)
     if below:
         raise UserError("a pipeline has no single config that could lie above another", where=f"--from {below}")
     if isinstance(said, Path) and "pipeline" not in tree.items:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -113,6 +113,7 @@ def test_running_statistics_are_those_of_all_the_data_together():
     assert torch.allclose(models[0].running_var, together.var(0, correction=0))
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 20), st.sampled_from(["average", "linear", "slerp", "swa"]), st.floats(0.01, 10))
 def test_equal_sources_and_all_of_the_weight_on_one_leave_that_one_bitwise(seed, method, weight):
     live, other = Net(0), copies(Net(seed))
@@ -124,6 +125,7 @@ def test_equal_sources_and_all_of_the_weight_on_one_leave_that_one_bitwise(seed,
     assert facts["change"] == {"norm": 0.0, "relative": 0.0}
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.permutations("abc"), st.lists(st.integers(1, 5), min_size=3, max_size=3))
 def test_the_order_of_the_sources_does_not_count(order, weights):
     found = {name: copies(Net(seed)) for seed, name in enumerate("abc")}

@@ -63,7 +63,7 @@ def main(arguments: Namespace) -> int:
     if isinstance(work, LoadedJob):
         if arguments.from_stage:
             raise _no_stages(arguments.file)
-        return _submit(work, workspace, arguments.detach)
+        return submit(work, workspace, detach=arguments.detach)
     plan = api.prepare(work, workspace=workspace)
     if plan.state in ACTIVE:
         return _resume_plan(plan, workspace, arguments.detach, arguments.from_stage)
@@ -82,8 +82,17 @@ def _notifier(workspace: Workspace) -> Notifier:
     return open_notifier(workspace_notify(workspace.environment), root=workspace.root)
 
 
-def _submit(work: LoadedJob, workspace: Workspace, detach: bool) -> int:
-    """Start a run; one that is there already is gone on with, and of one that is done the result is shown."""
+def submit(work: LoadedJob, workspace: Workspace, *, detach: bool) -> int:
+    """Start a run; one that is there already is gone on with, and of one that is done the result is shown.
+
+    Args:
+        work: The job.
+        workspace: Where its run is made.
+        detach: Return as soon as it runs; else wait for its end.
+
+    Returns:
+        The exit code.
+    """
     notifier = _notifier(workspace)  # a mistake in it shows before there is a run
     run = api.submit(work, workspace=workspace)
     state = run.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, overload
@@ -43,6 +43,19 @@ class JobConfig:
     """Trackers that are told what happens, such as {type: tensorboard}; they cannot fail or delay the run."""
     push: Annotated[PushConfig | None, NOT_HASHED] = None
     """Where to send the run while it goes on and when it ends, such as {to: "hf://owner/name"}."""
+
+    def settled(self, runs: Path) -> Mapping[str, Any]:
+        """Return what left open must be settled when the run is asked for: key to value, sections as mappings.
+
+        A job overrides it where its config stands for something that may be another thing tomorrow.
+
+        Args:
+            runs: The folder of runs.
+
+        Raises:
+            UserError: If it cannot be settled.
+        """
+        return {}
 
 
 ConfigT = TypeVar("ConfigT", bound=JobConfig)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,11 @@ class MergeConfig(JobConfig):
     def __post_init__(self) -> None:
         if self.models and not self.method.adds_models:
             self.factors(len(self.models))
+
+    def settled(self, runs: Path) -> Mapping[str, Any]:
+        """Return the options of the method that are open; later they could mean other models."""
+        found = self.method.settled(runs)
+        return {"method": found} if found else {}
 
     def references(self, runs: Path) -> list[str]:
         """Return all models that are merged, with those that the method names."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from clew.errors import UserError
-from clew.merging.aligned import Live
+from clew.merging.aligned import Live, refuse
 from clew.merging.asked import Asked, asked
+from clew.merging.folders import describe_folder, folder_differences
 from clew.merging.live_lora import LiveLora
 from clew.merging.lora import Lora
 from clew.merging.merge import Merge, is_statistic
@@ -67,6 +68,7 @@ def merge_into(
     if isinstance(work.method, Fisher) and fisher is None:
         raise UserError("this job cannot estimate the Fisher information of its weights", hint="take another method")
     named = zip(request.names, request.sources, strict=True)
+    _compare(request)
     models = [own if path is None else own.align(open_checkpoint(path), name) for name, path in named]
     base = None if request.base is None else own.align(open_checkpoint(request.base), "the base")
     with _scratch(request) as folder:
@@ -107,11 +109,20 @@ def merge_lora_into(
             hint="take another method, or merge into a new run with adapters=fold",
         )
     named = zip(request.names, request.sources, strict=True)
+    _compare(request)
     models = [own if path is None else own.align(open_adapter(path), name) for name, path in named]
     base = None if request.base is None else own.align(open_adapter(request.base), "the base")
     merge = Merge(work.method, models, work.weights, base, seed=request.seed)
     change, kept = own.merge(merge, models)
     return {**_facts(work, merge), "change": change.norms, "adapters": {"form": "factored", **kept}}
+
+
+def _compare(request: MergeRequest) -> None:
+    """Refuse models that compute otherwise or cut texts otherwise, as far as files in their checkpoints say it."""
+    named = [("this run", request.own), *zip(request.names, request.sources, strict=True), ("the base", request.base)]
+    known = [(name, found) for name, path in named if path is not None and (found := describe_folder(path))]
+    for name, found in known[1:]:
+        refuse(name, folder_differences(known[0][1], found), known[0][0])
 
 
 @contextmanager

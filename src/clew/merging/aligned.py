@@ -96,19 +96,20 @@ def _untied(weights: Weights, names: list[str]) -> list[str]:
     return [f"{names[0]} and {name} are one tensor here and two there" for name in odd]
 
 
-def refuse(name: str, found: list[str]) -> None:
+def refuse(name: str, found: list[str], whom: str = "the live weights") -> None:
     """Refuse a source.
 
     Args:
         name: What it is called.
-        found: How it differs from what trains; empty for not at all.
+        found: How it differs; empty for not at all.
+        whom: From what.
 
     Raises:
         UserError: If it differs.
     """
     if found:
         more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
-        raise UserError(f"{name} cannot be merged with the live weights: {'; '.join(found[:_SHOWN])}{more}")
+        raise UserError(f"{name} cannot be merged with {whom}: {'; '.join(found[:_SHOWN])}{more}")
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from clew.errors import UserError
 from clew.merging.compatibility import Described
+from clew.merging.folders import splitting_of
 from clew.merging.loading import load_folded, stored_dtype
 from clew.merging.lora import Folded, Lora, beyond
 from clew.merging.weights import Files, InMemory, Weights, tensors_of
@@ -122,6 +123,4 @@ def _splitting(tokenizer: Any) -> dict[str, str]:
     """What besides the vocabulary decides how a text is cut into tokens."""
     if not tokenizer.is_fast:
         return {}
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    rules = {"merges": parts["model"].get("merges"), **{name: parts[name] for name in ("normalizer", "pre_tokenizer")}}
-    return {name: json.dumps(rule, sort_keys=True) for name, rule in rules.items()}
+    return splitting_of(json.loads(tokenizer.backend_tokenizer.to_str()))

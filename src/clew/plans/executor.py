@@ -13,6 +13,7 @@ from collections import Counter
 from clew.config.tree import Origin
 from clew.errors import ClewError
 from clew.jobs import LoadedJob, load_job
+from clew.jobs.settling import settled
 from clew.notify import Notifier, open_notifier
 from clew.plans.pipeline import Pipeline, Stage
 from clew.plans.policy import can_pass
@@ -185,7 +186,7 @@ class Executor:
         def lookup(name: str, rest: str, origin: Origin) -> object:
             return self._output(name, rest, origin.where)
 
-        return load_job(resolve_references(stage.tree, lookup))
+        return settled(load_job(resolve_references(stage.tree, lookup)), self._workspace.runs)
 
     def _output(self, name: str, rest: str, where: str) -> object:
         run = self._results[name].run

@@ -119,6 +119,7 @@ class MergeRequest:
         seed: Of methods that draw at random.
         base: A checkpoint that all sources came from, for methods that ask how they differ from it.
         scratch: A folder on a disk with room for the weights, where they are gathered; None is the system's.
+        own: A checkpoint of the live trainer itself, to see whether the others' models mean the same; None without any.
     """
 
     sources: Sequence[Path | None]
@@ -129,6 +130,7 @@ class MergeRequest:
     seed: int = 0
     base: Path | None = None
     scratch: Path | None = None
+    own: Path | None = None
 
 
 @runtime_checkable

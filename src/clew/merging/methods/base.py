@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from clew.config import config
 from clew.errors import UserError
@@ -40,6 +40,17 @@ class MergeMethod:
             UserError: If there are none where the options say.
         """
         return []
+
+    def settled(self, runs: Path) -> Mapping[str, Any]:
+        """Return options that are open and would mean other models later, with what they mean now.
+
+        Args:
+            runs: The folder of runs.
+
+        Raises:
+            UserError: As :meth:`references`.
+        """
+        return {}
 
     def check(self, weights: Sequence[float]) -> None:
         """Check the number of models and their weights.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -25,7 +26,7 @@ class Swa(Average):
     trajectory: Annotated[str, Field(pattern=r"^(run:[^@]+)?$")] = ""
     """The run whose checkpoints are averaged, as run:NAME; empty takes only what models names."""
     steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """The checkpoints of the trajectory; null takes all that were kept."""
+    """The checkpoints of the trajectory; null takes all that there are when the merge is asked for."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and not self.trajectory:
@@ -35,6 +36,10 @@ class Swa(Average):
     def adds_models(self) -> bool:
         """Whether there is a trajectory."""
         return bool(self.trajectory)
+
+    def settled(self, runs: Path) -> Mapping[str, Any]:
+        """Return the steps of the trajectory, which may have others tomorrow."""
+        return {"steps": _kept(self.trajectory, runs)} if self.trajectory and self.steps is None else {}
 
     def references(self, runs: Path) -> list[str]:
         """Return a reference for each checkpoint, by its step."""

@@ -4,11 +4,16 @@ from clew.session.verbs.base import Boundary, Verb
 from clew.session.verbs.changing import SET
 from clew.session.verbs.ending import ABORT, STOP
 from clew.session.verbs.forking import FORK
+from clew.session.verbs.health import HEALTH
+from clew.session.verbs.inspecting import INSPECT
 from clew.session.verbs.judging import EVALUATE
 from clew.session.verbs.keeping import CHECKPOINT, NOTE
+from clew.session.verbs.merging import MERGE
 from clew.session.verbs.pausing import PAUSE, RESUME, STEP
 from clew.session.verbs.resetting import RESET
+from clew.session.verbs.selecting import SELECT
 
-VERBS = {verb.name: verb for verb in (PAUSE, RESUME, STEP, STOP, ABORT, CHECKPOINT, EVALUATE, SET, RESET, FORK, NOTE)}
+_ALL = (PAUSE, RESUME, STEP, STOP, ABORT, CHECKPOINT, EVALUATE, SET, RESET, SELECT, INSPECT, FORK, MERGE, HEALTH, NOTE)
+VERBS = {verb.name: verb for verb in _ALL}
 
 __all__ = ["VERBS", "Boundary", "Verb"]
