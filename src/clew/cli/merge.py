@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clew.cli.finding import find_run, workspace_of
-from clew.cli.merge_sources import checkpoints_of, live_source, model_of, task_of
+from clew.cli.merge_sources import live_source, model_of, task_of
 from clew.errors import UserError
 from clew.session.live import LiveRun, When
 
@@ -65,11 +65,9 @@ def _new(
     for name in ("optimizer", "at"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a live run", hint="name it: --into RUN")
-    method, said = _method(arguments.method, [word for word in values if not _is_of_job(word)])
+    method, said = _method(arguments.method, sources, [word for word in values if not _is_of_job(word)])
     config: dict[str, Any] = {"job": "merge", "method": said}
-    if arguments.method == "swa" and len(sources) == 1 and "@" not in sources[0]:
-        config["method"] = {**said, "trajectory": f"run:{sources[0].removeprefix('run:')}"}
-    else:
+    if not method.adds_models:
         config["models"] = [model_of(workspace, word) for word in sources]
     config |= {"weights": weights} if weights else {}
     config |= {"base": model_of(workspace, arguments.base)} if arguments.base else {}
@@ -92,11 +90,10 @@ def _into(
     seed = [word for word in values if word.startswith("seed=")]
     if odd := [word for word in values if _is_of_job(word) and word not in seed]:
         raise UserError(f"{odd[0]} is for a new run", hint="a live run takes the method and its options")
-    method, said = _method(arguments.method, [word for word in values if word not in seed])
-    if arguments.method == "swa" and len(sources) == 1 and "@" not in sources[0]:
-        named = checkpoints_of(workspace, sources[0])
-    else:
-        named = [live_source(workspace, run, word) for word in sources]
+    method, said = _method(arguments.method, sources, [word for word in values if word not in seed])
+    named = [live_source(workspace, run, word) for word in sources]
+    if method.adds_models:
+        named, said = [one.removeprefix("run:") for one in method.references(workspace.runs)], {"type": said["type"]}
     _check(method, named, weights, arguments.base)
     args = {"sources": named, "method": said, "optimizer": arguments.optimizer or "reset", **_plain(seed)}
     args |= {"weights": weights} if weights else {}
@@ -122,10 +119,13 @@ def _check(method: MergeMethod, sources: Sequence[str], weights: Sequence[float]
         raise UserError("this method uses no base", hint="leave --base out")
 
 
-def _method(name: str, values: Sequence[str]) -> tuple[MergeMethod, dict[str, Any]]:
+def _method(name: str, sources: Sequence[str], values: Sequence[str]) -> tuple[MergeMethod, dict[str, Any]]:
+    """Read the method; of a run alone, swa takes the checkpoints."""
     from clew.merging.asked import method_of
 
-    return method_of({"type": name, **_plain(values)})
+    whole = name == "swa" and len(sources) == 1 and "@" not in sources[0]
+    trajectory = {"trajectory": f"run:{sources[0].removeprefix('run:')}"} if whole else {}
+    return method_of({"type": name, **trajectory, **_plain(values)})
 
 
 def _asks_a_task(method: MergeMethod) -> bool:

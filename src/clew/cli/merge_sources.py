@@ -76,22 +76,6 @@ def live_source(workspace: Workspace, into: Run, word: str) -> str:
     raise UserError(f"there is no checkpoint {which!r}", where=run.id, hint=hint)
 
 
-def checkpoints_of(workspace: Workspace, word: str) -> list[str]:
-    """Return all checkpoints that a run has, for a mean along its way.
-
-    Raises:
-        UserError: If there is no such run, or it has none.
-    """
-    name = word.removeprefix("run:")
-    run = _run(workspace, name)
-    if run is None:
-        raise _no_run(workspace, name)
-    found = sorted(one.step for one in CheckpointStore(run.checkpoints).all())
-    if not found:
-        raise UserError("this run has no checkpoints to average", where=name)
-    return [f"{name}@{step}" for step in found]
-
-
 def task_of(workspace: Workspace, words: Sequence[str]) -> dict[str, Any] | None:
     """Return the task of the first run among the words, as its config says it; None if no run has one."""
     from clew.config import load_tree, plain
