@@ -14,12 +14,14 @@ from clew.inspection.clusters import cluster
 from clew.inspection.id_lists import check_ids, read_ids
 from clew.inspection.recipes import Choice, Cluster, Everything, Extreme, Named, Recipe, Region, Where
 from clew.inspection.samples import Part, Scorer, Selection
+from clew.inspection.undisturbed import undisturbed
 from clew.inspection.walking import Known, Tell, Walk, chunks_of, finite_rows, score_all
 
 if TYPE_CHECKING:
     from clew.inspection.samples import Floats, Ids
 
 
+@undisturbed()
 def choose(
     recipe: Recipe,
     scorer: Scorer | None,
@@ -37,7 +39,7 @@ def choose(
         chosen = [_choose(term.choice, known, scorer, walk, seed) for term in recipe.terms]
         if recipe.order.endswith("-first"):
             assert known.loss is not None
-            chosen = [_by_loss(ids, known.loss, hardest=recipe.order == "hard-first") for ids in chosen]
+            chosen = [by_loss(ids, known.loss, hardest=recipe.order == "hard-first") for ids in chosen]
     return _selection(recipe, chosen)
 
 
@@ -76,10 +78,10 @@ def _extreme(choice: Extreme, loss: Floats) -> Ids:
             raise UserError(f"{choice} is more than there are: {len(having)} samples have a loss")
     else:
         count = math.ceil(Fraction(choice.percent) * len(having) / 100)
-    return np.sort(_by_loss(having, loss, hardest=choice.hardest)[:count])
+    return np.sort(by_loss(having, loss, hardest=choice.hardest)[:count])
 
 
-def _by_loss(ids: Ids, loss: Floats, *, hardest: bool) -> Ids:
+def by_loss(ids: Ids, loss: Floats, *, hardest: bool) -> Ids:
     """Order by loss, then by number; those without a loss come last."""
     keys = loss[ids]
     return ids[np.lexsort((ids, -keys if hardest else keys))]
