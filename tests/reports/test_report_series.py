@@ -89,6 +89,18 @@ def test_a_series_without_a_finite_value_has_no_last_point():
     assert series_of([math.nan, math.inf]).last is None
 
 
+@given(values, st.integers(0, 60), st.integers(1, 20))
+def test_a_series_that_is_cut_keeps_what_it_has_of_the_steps_before(numbers, step, limit):
+    series, shorter = series_of(numbers, limit), series_of(numbers[:step], limit)
+    kept = [point for point in series.points() if point[0] <= step]
+    series.cut(step)
+    assert series.points() == kept
+    assert series.last == (kept[-1] if kept else None)
+    if not series.is_thinned:
+        assert series.points() == shorter.points()
+        assert series.last == shorter.last
+
+
 def test_a_mean_series_gives_the_mean_of_each_step():
     series = MeanSeries()
     for step, value in [(1, 0.0), (1, 1.0), (2, 3.0)]:

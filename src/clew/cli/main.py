@@ -21,6 +21,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "ls": ("clew.cli.listing", "list runs and pipelines"),
         "show": ("clew.cli.show", "all about one run or pipeline"),
+        "watch": ("clew.cli.watch", "look at a run while it goes on, and steer it with keys"),
         "logs": ("clew.cli.logs", "what a run has printed"),
         "graph": ("clew.cli.graph", "draw the stages of a pipeline"),
         "diff": ("clew.cli.diff", "two runs, configs or pipelines side by side"),

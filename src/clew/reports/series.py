@@ -56,6 +56,10 @@ class Buckets(Generic[BucketT]):
             self._double()
         return bucket
 
+    def drop(self, step: int) -> None:
+        """Forget the buckets whose steps are all later than one."""
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if key * self.width <= step}
+
     def _double(self) -> None:
         self.width *= 2
         joined: dict[int, BucketT] = {}
@@ -86,6 +90,10 @@ class _Extremes:
         for point in (other.low, other.high, other.broken):
             if point is not None:
                 self.add(point)
+
+    def cut(self, step: int) -> None:
+        kept = [None if point is None or point[0] > step else point for point in (self.low, self.high, self.broken)]
+        self.low, self.high, self.broken = kept[0] or kept[1], kept[1] or kept[0], kept[2]
 
 
 class Series:
@@ -118,6 +126,19 @@ class Series:
             self.not_finite += 1
             if self.first_not_finite is None:
                 self.first_not_finite = step
+
+    def cut(self, step: int) -> None:
+        """Forget the points after a step, which somebody does again; the counts stay those of all that was added.
+
+        Of a bucket that lies on both sides, what was not kept does not come back.
+        """
+        self._buckets.drop(step)
+        for bucket in self._buckets:
+            bucket.cut(step)
+        self._first = self._first if self._first and self._first[0] <= step else None
+        self.last = self.last if self.last and self.last[0] <= step else None
+        finite = [point for point in self.points() if math.isfinite(point[1])]
+        self._first, self.last = (finite[0], finite[-1]) if finite else (None, None)
 
     @property
     def is_thinned(self) -> bool:
