@@ -51,6 +51,7 @@ class StepClock:
         self._begun: float | None = None
         self._waited = 0.0
         self._paused = 0.0
+        self._depth = 0
 
     @contextmanager
     def data(self) -> Iterator[None]:
@@ -65,12 +66,18 @@ class StepClock:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Surround a time that is no part of a step: a validation, a checkpoint, a pause that was asked for."""
+        """Surround a time that is no part of a step: a validation, a checkpoint, a pause that was asked for.
+
+        Where one lies inside another it counts once.
+        """
         entered = self._clock()
+        self._depth += 1
         try:
             yield
         finally:
-            self._paused += self._clock() - entered
+            self._depth -= 1
+            if not self._depth:
+                self._paused += self._clock() - entered
 
     def step_done(self, tokens: int | None = None) -> None:
         """Say that a step is done, and the next one begins.

@@ -28,8 +28,9 @@ from clew.models.decoder import Decoder
 from clew.models.exchange import save_huggingface
 from clew.session.surface import MergeRequest
 from clew.train.config import TrainingConfig
-from clew.train.loop import STATE, Trainer
+from clew.train.loop import Trainer
 from clew.train.losses import summed_loss
+from clew.train.saved import STATE
 from clew.train.scoring import WindowScorer
 
 EXPORTED = "model"

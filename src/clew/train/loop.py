@@ -7,37 +7,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clew.checkpoints.digest import state_digest, tensors_digest
-from clew.checkpoints.rng import rng_state, set_rng_state
 from clew.checkpoints.snapshot import Snapshots
-from clew.checkpoints.state import load_state, save_state
+from clew.checkpoints.state import save_state
 from clew.data.feed import Feed
 from clew.data.packing import Samples
 from clew.errors import DataError
+from clew.health.probe import HealthProbe
 from clew.inspection.samples import Selection
 from clew.session.settings import Setting
 from clew.train.config import TrainingConfig
 from clew.train.losses import accumulate_gradients, mean_loss
 from clew.train.optimizers import Optimizers
+from clew.train.saved import STATE, complete_state, read, restore, take_weights
 from clew.train.settable import settable
 from clew.train.stopping import Patience
 from clew.train.sums import Sums
 from clew.train.switches import checkpoint_activations, compiled
 from clew.train.throughput import Throughput
-from clew.train.weights import check_weights, copy_weights
-
-STATE = "trainer"
-"""Stem of the files with the trainer's state, in which ``model`` leads to the weights."""
 
 Export = Callable[[Mapping[str, Tensor], Path], object]
 """Writes weights, by name, as files beside a trainer's own ones: ``export(weights, directory)``."""
@@ -60,6 +56,7 @@ class Trainer:
 
     Attributes:
         feed: Which samples come next, and how many of them make a batch.
+        sums: Loss and gradient norm since the last measurement; part of the state.
         schedule: How the learning rate moves.
         device: Where the model is.
         precision: Dtype of the matrix products.
@@ -105,7 +102,8 @@ class Trainer:
         # Only for training steps: a validation has other shapes, for which everything would be compiled once more.
         self._forward = compiled(model, self.device) if config.compile else model
         self._throughput = Throughput(clock)
-        self._sums = Sums(self.device)
+        self._health = HealthProbe(clock=clock)
+        self.sums = Sums(self.device)
         self._snapshots = Snapshots()
 
     @property
@@ -116,7 +114,8 @@ class Trainer:
     def step(self) -> None:
         """Make one optimizer step; nothing here waits for the device."""
         self._throughput.start()
-        batch = self.samples.batch(self.feed.take())
+        with self._health.data():
+            batch = self.samples.batch(self.feed.take())
         self.optimizers.zero_grad()
         loss = accumulate_gradients(
             self._forward,
@@ -128,10 +127,11 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)
         self._snapshots.settle()
         self.optimizers.step(self.current_lr)
-        self._sums.add(loss, norm)
+        self.sums.add(loss, norm)
         self.step_number += 1
         self.tokens_seen += batch.num_targets
         self._throughput.add(batch.num_targets)
+        self._health.step_done(loss, batch.num_targets)
 
     @property
     def current_lr(self) -> float:
@@ -144,7 +144,7 @@ class Trainer:
         Raises:
             NotFinite: If the loss or a gradient was not finite.
         """
-        loss, norm = self._sums.means(self.step_number)
+        loss, norm = self.sums.means(self.step_number)
         metrics = {
             "loss": loss,
             "grad_norm": norm,
@@ -153,7 +153,7 @@ class Trainer:
             "epoch": self.feed.epoch,
             "tokens_per_second": self._throughput.read(),
         }
-        self._sums.clear()
+        self.sums.clear()
         self.latest |= metrics
         return metrics
 
@@ -163,7 +163,7 @@ class Trainer:
         Raises:
             NotFinite: If the loss or a gradient of the training was not finite.
         """
-        self._sums.means(self.step_number)
+        self.sums.means(self.step_number)
         loss = self.loss_on(samples)
         self.latest["val_loss"] = loss
         self.patience.update(self.step_number, loss)
@@ -171,7 +171,7 @@ class Trainer:
 
     def loss_on(self, samples: Samples) -> float:
         """Return the mean token loss, in nats, over `config.validation_samples` of samples; changes nothing."""
-        with self._throughput.excluded():
+        with self.idle():
             return mean_loss(
                 self.model,
                 samples,
@@ -187,8 +187,8 @@ class Trainer:
         Raises:
             NotFinite: If the loss or a gradient of the training was not finite.
         """
-        self._sums.means(self.step_number)
-        with self._throughput.excluded():
+        self.sums.means(self.step_number)
+        with self.idle():
             metrics = measure()
         self.latest |= metrics
         return metrics
@@ -197,9 +197,11 @@ class Trainer:
         """Return what can be set between two steps."""
         return settable(self)
 
-    def idle(self) -> AbstractContextManager[None]:
-        """Surround a time in which nothing is done: it is left out of the throughput."""
-        return self._throughput.excluded()
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Surround a time in which nothing is trained: it is left out of the throughput, and of the steps' times."""
+        with self._health.pause(), self._throughput.excluded():
+            yield
 
     def select(self, selection: Selection | None) -> None:
         """Train on these samples from the next batch on, beginning an epoch of them; None is all of them again.
@@ -219,6 +221,20 @@ class Trainer:
             "optimizer": state_digest(self.optimizers.state()),
         }
 
+    def health(self) -> Mapping[str, Any]:
+        """Return how the training is doing, as :func:`clew.health.report.health_report` says it; changes nothing."""
+        chosen = self.feed.selection
+        data = {
+            "seed": self.feed.seed,
+            "samples_seen": self.feed.samples_seen,
+            "epoch": self.feed.epoch,
+            "selected": chosen.size if chosen else None,
+        }
+        with self.idle():
+            return self._health.report(
+                self.model, self.optimizers.all, forward=self._look_ahead, data=data, step=self.step_number
+            )
+
     def reset(self, checkpoint: Path | None, *, optimizer: bool) -> None:
         """Take the weights of a checkpoint, and its optimizer's state with them; all of it, or nothing.
 
@@ -231,19 +247,12 @@ class Trainer:
         Raises:
             DataError: If it is no checkpoint of such a trainer, or one of another model or optimizer.
         """
-        state = None if checkpoint is None else _read(checkpoint)
-        if state is not None:
-            check_weights(self.model, state["model"])
-            if not optimizer:
-                self.optimizers.check(state["optimizer"])
+        if checkpoint is not None:
+            take_weights(self, read(checkpoint), moments=not optimizer)
         self.settle()
-        if state is not None:
-            copy_weights(self.model, state["model"])
-            if not optimizer:
-                self.optimizers.load(state["optimizer"])
         if optimizer:
             self.optimizers.forget()
-        self._sums.clear()
+        self.sums.clear()
 
     def settle(self) -> None:
         """Wait until snapshots need the weights no longer; to be called before they are changed in another way."""
@@ -255,8 +264,8 @@ class Trainer:
         Raises:
             NotFinite: If the loss or a gradient was not finite: such a state is not worth coming back to.
         """
-        with self._throughput.excluded():
-            self._write(self._state, directory)
+        with self.idle():
+            self._write(partial(complete_state, self), directory)
 
     def snapshot(self) -> Callable[[Path], None]:
         """Keep the complete state of this moment, and return what writes it, in any thread; copies are made meanwhile.
@@ -264,8 +273,8 @@ class Trainer:
         Raises:
             NotFinite: As :meth:`save`.
         """
-        with self._throughput.excluded():
-            return partial(self._write, self._snapshots.take(self._state()))
+        with self.idle():
+            return partial(self._write, self._snapshots.take(complete_state(self)))
 
     def load(self, directory: Path) -> None:
         """Go on from what :meth:`save` wrote; from here everything happens bitwise as it would have there.
@@ -273,44 +282,7 @@ class Trainer:
         Raises:
             DataError: If that state was trained on other samples, or is of another model or optimizer.
         """
-        state = _read(directory)
-        if state["samples"] != self.samples.digest:
-            raise DataError(
-                "the training samples are not those that this checkpoint was trained on",
-                where=str(directory),
-                hint="bring back the task's documents as they were, or start a new run",
-            )
-        check_weights(self.model, state["model"])
-        self.optimizers.check(state["optimizer"])
-        self.settle()
-        copy_weights(self.model, state["model"])
-        self.optimizers.load(state["optimizer"])
-        self.step_number = state["step_number"]
-        # Checkpoints of versions without a feed know only its position, and those before them nothing of a best.
-        self.feed.load(state.get("feed") or {"samples_seen": state["samples_seen"], "since": 0, "selection": None})
-        self.tokens_seen = state["tokens_seen"]
-        self.latest = state["latest"]
-        self.best.load(state.get("best", self.best.state()))
-        self.patience.load(state.get("patience", self.patience.state()))
-        self._sums.load(state["sums"])
-        set_rng_state(state["rng"])
-
-    def _state(self) -> dict[str, Any]:
-        """The complete state; its tensors are those that train, or nobody else's."""
-        self._sums.means(self.step_number)
-        return {
-            "model": dict(self.model.named_parameters()),
-            "optimizer": self.optimizers.state(),
-            "step_number": self.step_number,
-            "feed": _storable(self.feed.state()),
-            "tokens_seen": self.tokens_seen,
-            "latest": dict(self.latest),
-            "best": self.best.state(),
-            "patience": self.patience.state(),
-            "sums": self._sums.state(),
-            "samples": self.samples.digest,
-            "rng": rng_state(),
-        }
+        restore(self, directory)
 
     def _write(self, state: Callable[[], dict[str, Any]], directory: Path) -> None:
         complete = state()
@@ -318,24 +290,12 @@ class Trainer:
         if self._export is not None:
             self._export(complete["model"], directory)
 
-
-def _read(directory: Path) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = load_state(directory, STATE)
-    except FileNotFoundError:
-        raise DataError("this is no checkpoint of a pretraining", where=str(directory)) from None
-    return state
-
-
-def _storable(value: Any) -> Any:
-    """Give arrays of ids the form that a checkpoint can hold."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
-    if isinstance(value, Mapping):
-        return {key: _storable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_storable(item) for item in value]
-    return value
+    def _look_ahead(self) -> None:
+        """Run the next samples through the model."""
+        ids = self.feed.peek(min(self.feed.batch_size, self.micro_batch_size))
+        inputs = torch.from_numpy(self.samples.batch(ids).inputs).to(self.device)
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            self.model(inputs)
 
 
 def _matmul_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -38,6 +38,11 @@ class Optimizers:
         self._parts.append((muon(model, config, lr=lr), config.lr_factor))
         self._parts.append((adamw(rest, config.adamw, lr=lr), 1.0))
 
+    @property
+    def all(self) -> list[Optimizer]:
+        """PyTorch's optimizers, each of which has a part of the parameters."""
+        return [optimizer for optimizer, _ in self._parts]
+
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for optimizer, _ in self._parts:
