@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hands import Hands, play
+from story import told
 
 from clew.runs import State, Workspace
 from clew.targets import LocalTarget
@@ -40,3 +45,29 @@ def test_a_worker_is_paused_stepped_set_and_stopped_from_the_screen(tmp_path: Pa
     play(run, body, size=(120, 40))
     wait_until(lambda: worker.poll() is State.STOPPED)
     assert [event["verb"] for event in run.events("command")] == ["pause", "step", "set", "set", "resume", "stop"]
+
+
+def test_the_verb_draws_in_a_terminal_and_leaves_it_with_q(tmp_path: Path) -> None:
+    told(tmp_path / "runs")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clew.cli", "watch", "--workspace", str(tmp_path)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    while b"pause applied" not in seen:  # the test's deadline holds
+        seen += os.read(ours, 65536)
+    os.write(ours, b"q")
+    try:
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert b"Traceback" not in seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from story import Story, told
 
 from clew.cli.screen.kin import Kin
 from clew.cli.screen.log_tail import LINES, LogTail
+from clew.cli.screen.reader import Reader
 from clew.cli.screen.telling import tell
-from clew.cli.screen.watched import Watched
+from clew.cli.screen.watched import Look, Watched
 from clew.runs import RunInfo, State, create_run
+from support import wait_until
 
 
 @pytest.fixture
@@ -178,3 +181,21 @@ def test_the_family_is_found_and_new_children_appear(tmp_path: Path) -> None:
     create_run(runs, RunInfo("stranger", "sft"), "", {})
     assert [str(one) for one in kin.children()] == ["b@7", "c@9"]
     assert str(Kin(child).parent) == "base@7"
+
+
+def test_a_disk_that_hiccups_is_looked_at_again(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, looks = Watched(story.run), iter([OSError("stale"), OSError("stale"), Watched(story.run).look()])
+
+    def look() -> Look:
+        if isinstance(found := next(looks), OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr(watched, "look", look)
+    seen = threading.Event()
+    reader = Reader(watched, lambda look: seen.set(), interval=60.0)
+    reader.start()
+    for _ in range(2):
+        reader.choose("loss")  # looks at once
+    wait_until(lambda: seen.is_set() or bool(reader.choose("loss")))
+    reader.close()

@@ -47,7 +47,11 @@ class Reader:
     def _read(self) -> None:
         while not self._closed:
             self._wake.clear()
-            look = self._watched.look()
+            try:
+                look = self._watched.look()
+            except OSError:  # a disk that hiccups, or a workspace that is being moved: the last look stays
+                self._wake.wait(self._interval)
+                continue
             self._hand_over(look)
             if not look.is_behind:
                 self._wake.wait(self._interval)
