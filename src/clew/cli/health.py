@@ -7,7 +7,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from clew.cli.finding import find_run, workspace_of
-from clew.errors import ClewError
+from clew.errors import ClewError, UserError
 from clew.health.journal import completed, journal_report
 from clew.health.text import render
 from clew.logs.logger import Logger
@@ -39,8 +39,10 @@ def configure(parser: Parser, verb: str) -> None:
 def main(arguments: Namespace) -> int:
     """Print the verdict and the numbers behind it."""
     run = find_run(workspace_of(arguments), arguments.name, purpose="has no health of its own")
-    if arguments.fresh or not why_not_live(run.state):
+    if not (reason := why_not_live(run.state)):
         _ask(run, arguments)
+    elif arguments.fresh:
+        raise UserError(f"there is nobody to ask: {reason}", where=run.id, hint="without --fresh its journal is read")
     report = completed(_newest(run), journal_report(run.events()))
     if arguments.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
@@ -50,7 +52,7 @@ def main(arguments: Namespace) -> int:
 
 
 def _ask(run: Run, arguments: Namespace) -> None:
-    """Let a live run look at itself; what it says goes into its journal. One that cannot is no reason to say nothing."""
+    """Let a live run look at itself; what it says goes into its journal. Of one that cannot, the journal is read."""
     try:
         LiveRun(run).send("health", {}, wait=arguments.deadline)
     except ClewError as error:

@@ -37,22 +37,23 @@ class Slope:
         return self.low > -inf and self.high < inf
 
 
-_RELU, _GELU, _SILU = Slope(0.0), Slope(-3.09), Slope(-6.36)
-# By the names of classes: those of Transformers need not be imported for it. The bounds solve |f'(x)| = 0.01 (below the
-# minimum of those that have one); see tests/health/test_activations.py.
+_RELU, _GELU, _SILU, _MISH = Slope(0.0), Slope(-3.067), Slope(-6.261), Slope(-6.264)
+_GELUS = ("GELU", "GELUActivation", "NewGELUActivation", "GELUTanh", "FastGELUActivation", "AccurateGELUActivation")
+# By the names of classes: those of Transformers need not be imported for it. Each bound is where the slope is 0.01;
+# of a function with a minimum, the one to the left of that. tests/health/test_activations.py asks PyTorch.
 SLOPES: Mapping[str, Slope] = MappingProxyType(
     {
         **dict.fromkeys(("ReLU", "ReLUSquaredActivation"), _RELU),
-        "ReLU6": Slope(0.0, 6.0),
-        "Hardtanh": Slope(-1.0, 1.0),
-        **dict.fromkeys(
-            ("GELU", "GELUActivation", "NewGELUActivation", "PytorchGELUTanh", "GELUTanh", "FastGELUActivation"), _GELU
-        ),
+        **dict.fromkeys(_GELUS, _GELU),
         **dict.fromkeys(("SiLU", "SiLUActivation"), _SILU),
-        "Sigmoid": Slope(-4.585, 4.585),
-        "Tanh": Slope(-2.993, 2.993),
+        **dict.fromkeys(("Mish", "MishActivation"), _MISH),
+        "QuickGELUActivation": Slope(-3.679),
         "ELU": Slope(-4.605),
         "Softplus": Slope(-4.595),
+        "ReLU6": Slope(0.0, 6.0),
+        "Hardtanh": Slope(-1.0, 1.0),
+        "Sigmoid": Slope(-4.585, 4.585),
+        "Tanh": Slope(-2.993, 2.993),
     }
 )
 _GATED = ({"gate", "up", "down"}, {"gate_proj", "up_proj", "down_proj"})

@@ -19,13 +19,11 @@ def render(report: Mapping[str, Any], name: str) -> str:
     where = "" if report.get("step") is None else f", at step {report['step']}"
     lines = [f"{name}: {report['verdict']}{where}"]
     lines += [f"  {finding['word']:<4}  {finding['text']}" for finding in report["findings"]]
-    facts = [
-        (label, text) for area, tell in _TELLERS.items() if (part := report.get(area)) for label, text in tell(part)
-    ]
+    facts = [fact for area, tell in _TELLERS.items() if (part := report.get(area)) for fact in tell(part)]
     width = max((len(label) for label, _ in facts), default=0)
     lines += ["", *(f"{label:<{width}}  {text}".rstrip() for label, text in facts)] if facts else []
     layers = (report.get("numerics") or {}).get("layers") or {}
-    return "\n".join([*lines, *([""] + _layers(layers) if layers else [])])
+    return "\n".join([*lines, *(["", *_layers(layers)] if layers else [])])
 
 
 _Facts = Iterator[tuple[str, str]]
@@ -67,11 +65,8 @@ def _throughput(section: Mapping[str, Any]) -> _Facts:
 def _determinism(section: Mapping[str, Any]) -> _Facts:
     switch = "on" if section["deterministic_algorithms"] else "off"
     dtypes = ", ".join(section["dtypes"])
-    threads = _plural(section["threads"], "thread")
-    yield (
-        "repeatable",
-        f"seed {section['seed']}, {threads}, {dtypes} on {section['device']}, deterministic kernels {switch}",
-    )
+    where = f"{_plural(section['threads'], 'thread')}, {dtypes} on {section['device']}"
+    yield "repeatable", f"seed {section['seed']}, {where}, deterministic kernels {switch}"
     if section["data"]:
         yield "data", ", ".join(f"{name} {value}" for name, value in section["data"].items())
 
@@ -111,16 +106,10 @@ def _layers(layers: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The layers that are moved most, as a table; those of which that is not known come last."""
     order = sorted(layers, key=lambda name: -_size(layers[name]["ratio"]))
     shown = order[:_MOST_LAYERS]
-    rows = [("layer", "weights", "gradient", "update/weights")]
-    rows += [(name, *(figure(layers[name][key]) for key in ("weight", "gradient", "ratio"))) for name in shown]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    rows = [["layer", "weights", "gradient", "update/weights"]]
+    rows += [[name, *(figure(layers[name][key]) for key in ("weight", "gradient", "ratio"))] for name in shown]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([name.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for name, *rest in rows]
     more = len(order) - len(shown)
     return [*lines, *([f"and {more} more layers, which are moved less"] if more else [])]
 
