@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from pydantic import Field
 from clew.config import Plugin, config
 from clew.errors import UserError
 from clew.jobs.base import JobConfig, RuntimeConfig, job
+from clew.jobs.merge_states import check_states, merge_states, states_of
 from clew.merging.methods import MergeMethod
 from clew.merging.methods.average import Average
 from clew.merging.methods.fisher import Fisher
@@ -82,6 +82,9 @@ def _check(config: MergeConfig, runs: Path) -> None:
     _check_used(config)
     references = config.references(runs)
     config.factors(len(references))
+    if states_of(references, runs):
+        check_states(config, references)
+        return
     for reference in [*references, *([config.base] if config.base else [])]:
         check_reference(reference, runs)
     sources = [resolve(reference, runs) for reference in references]
@@ -109,22 +112,29 @@ def merge(session: Session[MergeConfig]) -> Outcome:
     config, runs = session.config, session.run.path.parent
     references = config.references(runs)
     weights = config.factors(len(references))
+    if states := states_of(references, runs):
+        check_states(config, references)
+        notes = merge_states(session, references, states)
+        return _outcome(config, references, weights, notes.pop("parameters"), notes)
     sources = [resolve(reference, runs) for reference in references]
     as_adapter = _as_adapter(config, references, sources)
     base = _base(config, sources, runs, as_adapter=as_adapter)
     models, opened_base = _opened(references, sources, base, as_adapter=as_adapter)
-    with _scratch(session.run.path / ".fisher") as scratch:
-        fisher = _fisher(session, sources, models[0], scratch)
+    with _information(session, sources, models[0]) as fisher:
         merged = Merge(config.method, models, weights, opened_base, fisher, _dtype(config, as_adapter), config.seed)
         session.horizon(len(merged.layout), unit="tensor")
         notes = _publish(session, merged, sources, as_adapter=as_adapter)
+    parameters = sum(math.prod(one.shape) for one in merged.layout.values())
+    return _outcome(config, references, weights, parameters, notes)
+
+
+def _outcome(
+    config: MergeConfig, references: Sequence[str], weights: Sequence[float], parameters: int, notes: dict[str, Any]
+) -> Outcome:
     named = zip(references, weights, strict=True)
     whole = 1.0 if config.method.any_weights else sum(weights)
     return Outcome(
-        metrics={
-            "models": float(len(sources)),
-            "parameters": float(sum(math.prod(one.shape) for one in merged.layout.values())),
-        },
+        metrics={"models": float(len(references)), "parameters": float(parameters)},
         notes={"shares": [{"model": name, "share": weight / whole} for name, weight in named], **notes},
     )
 
@@ -156,45 +166,18 @@ def _opened(
     return models, opened_base
 
 
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """Give an empty folder; what an attempt that was killed left in it is gone."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fisher(
-    session: Session[MergeConfig], sources: Sequence[ModelSource], first: Weights, scratch: Path
-) -> list[Weights] | None:
-    """Return the Fisher information of each model, where the method uses it."""
+def _information(
+    session: Session[MergeConfig], sources: Sequence[ModelSource], first: Weights
+) -> AbstractContextManager[list[Weights] | None]:
+    """Give the Fisher information of each model, where the method uses it."""
     config = session.config
     if not isinstance(config.method, Fisher) or config.task is None:
-        return None
-    from clew.jobs.fisher import estimate
+        return nullcontext()
+    from clew.jobs.fisher import estimated
     from clew.train.devices import prepare
 
-    _check_known(first, sources[0])
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
-    return estimate(
-        sources, config.task, config.method, device, scratch, seed=config.seed, boundary=lambda: session.boundary(0)
-    )
-
-
-def _check_known(first: Weights, source: ModelSource) -> None:
-    """Refuse to take the plain mean of weights whose information would not be found, which nobody would see."""
-    from clew.merging.opening import hollow
-
-    model = hollow(source)
-    known = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
-    if unknown := sorted(first.layout.keys() - known):
-        raise UserError(
-            f"{len(unknown)} weights are named otherwise in their file than in the model, such as {unknown[0]}",
-            hint="fisher cannot merge this architecture; take another method",
-        )
+    return estimated(session, sources, first, config.task, config.method, device)
 
 
 def _refuse(name: str, first: str, found: Sequence[str]) -> None:

@@ -1,0 +1,148 @@
+"""Merging checkpoints that hold a trainer's own state, and no model that could be loaded by itself.
+
+So are those of a script, a Lightning trainer or a job of the user's own. What comes out is a safetensors file of
+weights under the names of the model's ``state_dict``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clew.errors import UserError
+from clew.merging import differences
+from clew.merging.compatibility import Described
+from clew.runs import Run
+from clew.session.sources import find_checkpoint
+
+if TYPE_CHECKING:
+    from clew.jobs.merge import MergeConfig
+    from clew.merging.merge import Merge
+    from clew.merging.weights import Weights
+    from clew.session import Session
+
+FOLDER = "weights"
+"""The artifact."""
+
+_REFERENCE = re.compile(r"run:(?P<name>[^@/]+)@(?P<which>.+)")
+
+
+def states_of(references: Sequence[str], runs: Path) -> list[Path]:
+    """Return the checkpoints that references name, where those hold nothing but a trainer's own state.
+
+    Args:
+        references: Of models.
+        runs: The folder of runs.
+
+    Returns:
+        None at all where what they name are models.
+
+    Raises:
+        UserError: If only some of them are such; or a checkpoint is not there, or damaged.
+    """
+    found = {reference: _state(reference, runs) for reference in references}
+    states = [path for path in found.values() if path is not None]
+    if states and len(states) < len(found):
+        odd = next(reference for reference, path in found.items() if path is None)
+        raise UserError(f"{odd} is a model, and others are a trainer's own state, which holds weights alone")
+    return [path for reference in references if (path := found[reference]) is not None]
+
+
+def check_states(config: MergeConfig, references: Sequence[str]) -> None:
+    """Refuse what makes no sense for weights alone.
+
+    Raises:
+        UserError: If something of the config does not.
+    """
+    if config.task is not None:
+        raise UserError(
+            "fisher is estimated on a language model, and these checkpoints hold weights alone",
+            where=references[0],
+            hint="merge into the live run, which estimates it on its own data: clew merge --into RUN --method fisher",
+        )
+    if config.method.uses_base and config.base is None:
+        raise UserError("this method needs the model that all came from", hint="name it: base=...")
+
+
+def merge_states(session: Session[MergeConfig], references: Sequence[str], states: Sequence[Path]) -> dict[str, Any]:
+    """Merge, publish, and return what there is to say besides the shares.
+
+    Args:
+        session: The live run.
+        references: What the checkpoints are called.
+        states: The checkpoints.
+
+    Raises:
+        UserError: If they do not fit together; with the differences.
+    """
+    import torch
+
+    from clew.merging.merge import Merge
+
+    config, runs = session.config, session.run.path.parent
+    models = _opened(references, states)
+    base = _opened([config.base], states_of([config.base], runs), models[0])[0] if config.base else None
+    dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
+    weights = config.factors(len(references))
+    merged = Merge(config.method, models, weights, base, dtype=dtype, seed=config.seed)
+    session.horizon(len(merged.layout), unit="tensor")
+    _publish(session, merged)
+    size = sum(math.prod(one.shape) for one in merged.layout.values())
+    return {"parameters": size, **({"taken_from_first": merged.differing} if merged.differing else {})}
+
+
+def _state(reference: str, runs: Path) -> Path | None:
+    match = _REFERENCE.fullmatch(reference)
+    if match is None or not (runs / match["name"] / "run.json").is_file():
+        return None
+    from clew.merging.folders import describe_folder
+
+    checkpoint = find_checkpoint(Run(runs / match["name"]), match["which"]).path
+    return checkpoint if describe_folder(checkpoint) is None and _place(checkpoint) else None
+
+
+def _place(checkpoint: Path) -> tuple[str, tuple[str, ...]] | None:
+    """Return where in a checkpoint the weights are: the name of the state, and the keys that lead to them."""
+    places: tuple[tuple[str, tuple[str, ...]], ...] = (("model", ()), ("trainer", ("model",)))
+    return next((place for place in places if (checkpoint / f"{place[0]}.json").is_file()), None)
+
+
+def _opened(references: Sequence[str], states: Sequence[Path], first: Weights | None = None) -> list[Weights]:
+    if not states:
+        raise UserError(f"{references[0]} is no checkpoint with a trainer's own state, as the others are")
+    opened = [_open(state) for state in states]
+    expected = _described(first or opened[0])
+    for reference, weights in zip(references, opened, strict=True):
+        if found := differences(expected, _described(weights)):
+            raise UserError(f"{reference} cannot be merged with the first: {'; '.join(found[:4])}")
+    return opened
+
+
+def _open(state: Path) -> Weights:
+    from clew.merging.stored import open_state
+
+    place = _place(state)
+    assert place is not None, "states_of has looked"
+    return open_state(state, *place)
+
+
+def _described(weights: Weights) -> Described:
+    return Described({}, {name: one.shape for name, one in weights.layout.items()})
+
+
+def _publish(session: Session[MergeConfig], merged: Merge) -> None:
+    from clew.merging.weights import TensorFile
+
+    steps = itertools.count(1)
+    with session.artifact(FOLDER) as folder:
+        folder.mkdir(parents=True)
+        with TensorFile(folder / "model.safetensors", merged.layout) as file:
+            for name, tensor in merged:
+                file.write(name, tensor)
+                step = next(steps)
+                session.log(step, tensors=step)
+                session.boundary(step)
