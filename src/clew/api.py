@@ -15,6 +15,11 @@ from clew.builder import Pipeline
 from clew.errors import UserError
 from clew.jobs import LoadedJob, create_job_run
 from clew.jobs.same import check_same_run
+from clew.lineage.compare import Comparison, compare
+from clew.lineage.fork import Asked, Forked
+from clew.lineage.fork import fork as lineage_fork
+from clew.lineage.replay import Replayed
+from clew.lineage.replay import replay as lineage_replay
 from clew.logs.secrets import named_in
 from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest_runs, open_plan
 from clew.plans import Pipeline as PipelineGraph
@@ -34,11 +39,14 @@ __all__ = [
     "attend",
     "attend_plan",
     "check",
+    "fork",
     "join",
     "read",
+    "replay",
     "run",
     "start",
     "submit",
+    "verify",
 ]
 
 
@@ -107,6 +115,79 @@ def attach(run: Run | str, *, workspace: Workspace | Path | str | None = None) -
         return LiveRun(run)
     place = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
     return LiveRun(place.find_run(run))
+
+
+def fork(
+    run: Run | str,
+    *,
+    at: int | str | None = None,
+    name: str = "",
+    overrides: Sequence[str] = (),
+    select: str = "",
+    order: str = "",
+    switch: bool = False,
+    hold: bool = False,
+    wait: bool | float = True,
+    workspace: Workspace | Path | str | None = None,
+) -> Forked:
+    """Make a child of a run, which goes on from where its parent is or was.
+
+    Args:
+        run: The parent, or its name; alive or not.
+        at: A step, a tag, ``best`` or ``last``; None is where it is now.
+        name: The child's name; empty makes one of its parent's.
+        overrides: ``key=value``, what it does otherwise: keys of the config, also shortened (``lr``), and ``lr_mul``
+            and ``wd_mul``, which multiply what is in force in the parent.
+        select: What of the data it trains on, such as ``hardest 15%``; empty leaves it.
+        order: In which order; empty leaves it.
+        switch: Let the parent's process go on as the child; the parent is stopped there.
+        hold: Only prepare it: ``clew resume`` starts it.
+        wait: Whether to wait for a live parent; a number waits so many seconds at the most.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+
+    Returns:
+        The child, started unless it is held, or its parent has not come to it yet.
+
+    Raises:
+        UserError: If it cannot be; nothing is left behind then.
+        RunFailed: If the parent ends before, or does not answer in time.
+    """
+    asked = Asked("" if at is None else str(at), name, tuple(overrides), select, order, switch)
+    made = lineage_fork(attach(run, workspace=workspace).run, asked, wait=wait)
+    if made.child is not None and not (switch or hold):
+        LocalTarget().launch(made.child)
+    return made
+
+
+def replay(run: Run | str, *, name: str = "", workspace: Workspace | Path | str | None = None) -> Replayed:
+    """Carry a run out once more, from its config and the commands in its journal, and compare the two step by step.
+
+    Args:
+        run: The run, or its name.
+        name: The name of the new one; empty makes one.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+
+    Returns:
+        The runs that it made, and the first difference if there is one.
+
+    Raises:
+        UserError: If it cannot be replayed.
+    """
+    return lineage_replay(attach(run, workspace=workspace).run, name=name)
+
+
+def verify(first: Run | str, second: Run | str, *, workspace: Workspace | Path | str | None = None) -> Comparison:
+    """Compare two runs, as far as both have gone: their figures, and the hashes of their states.
+
+    Args:
+        first: A run, or its name.
+        second: Another one.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+
+    Returns:
+        The first difference if there is one, and how much was compared.
+    """
+    return compare(attach(first, workspace=workspace).run, attach(second, workspace=workspace).run)
 
 
 def submit(loaded: LoadedJob, *, workspace: Workspace) -> Run:

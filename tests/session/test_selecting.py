@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -96,7 +95,7 @@ def test_what_is_chosen_holds_from_the_next_batch_on(run):
     result = event["result"]
     assert (event["outcome"], result["count"]) == ("applied", 2)
     assert result["recipe"] == {"text": "hardest 25%", "order": "hard-first"}
-    stored = load(run.path, Path(result["file"]).name, result["sha256"])
+    stored = load(run.path, result["stored"], result["sha256"])
     assert [part.ids.tolist() for part in stored.selection.parts] == [[6, 3]]
 
 
@@ -143,7 +142,7 @@ def test_a_selection_of_another_run_can_be_taken_as_it_is(run, tmp_path):
     other = create_run(tmp_path / "runs", RunInfo(id="other", job="count"), "job: count\n", {})
     (other.path / "selections").mkdir()
     (other.path / "selections" / file.name).write_bytes(file.read_bytes())
-    ask(other, 5, stored=file.name)
+    ask(other, 5, recipe="easiest 1", order="hard-first", stored=file.name)
     trainer = attempt(other)
     assert (trainer.batches[6], trainer.scored) == ([3, 6], 0)
     assert settled(other)[0]["result"] == settled(run)[0]["result"]
@@ -160,7 +159,6 @@ def test_a_selection_of_another_run_can_be_taken_as_it_is(run, tmp_path):
         ({"recipe": "all", "oder": "given"}, "select has no argument 'oder'; did you mean 'order'?"),
         ({"stored": "../x.json"}, "'../x.json' is no stored selection"),
         ({"stored": "0123456789abcdef.json"}, "the stored selection cannot be read: No such file or directory"),
-        ({"stored": "0123456789abcdef.json", "order": "given"}, "a stored selection has its recipe"),
         ({"recipe": "cluster 1/2"}, "this trainer gives no embedding of its samples"),
     ],
 )
@@ -194,8 +192,19 @@ def test_a_trainer_whose_data_is_fixed_says_so(run):
 
 
 def test_a_choice_that_takes_long_is_given_up_for_a_stop(run):
-    ask(run, 2, recipe="hardest 2")
-    run.inbox.post(Command("stop", at=2))
-    trainer = attempt(run)
+    class Hurried(Trainer):
+        def scorer(self, split):
+            run.inbox.send("stop")
+            return super().scorer(split)
+
+    ask(run, 1, recipe="hardest 2")
+    trainer = attempt(run, kind=Hurried)
     assert settled(run)[0]["outcome"] == "rejected: cancelled"
-    assert (trainer.step, trainer.feed.selection) == (2, None)
+    assert (trainer.step, trainer.feed.selection) == (1, None)
+
+
+def test_a_stop_for_a_later_step_is_no_hurry(run):
+    run.inbox.post(Command("stop", at=5))
+    ask(run, 1, recipe="hardest 2")
+    attempt(run)
+    assert settled(run)[0]["outcome"] == "applied"

@@ -83,11 +83,11 @@ def test_a_bad_checkpoint_is_said_loudly_and_the_one_before_is_used(run, caplog)
 def test_stop_saves_first_and_is_journalled(run):
     session = start(run)
     command = run.inbox.send("stop")
-    with pytest.raises(RunStopped, match="stopped at step 1: stop was asked for"):
+    with pytest.raises(RunStopped, match="stopped at step 0: stop was asked for"):
         count(session, 10)
-    assert saved(run) == [1]
+    assert saved(run) == [0]
     event = next(run.events("command"))
-    assert (event["id"], event["verb"], event["at"], event["outcome"]) == (command.id, "stop", 1, "applied")
+    assert (event["id"], event["verb"], event["at"], event["outcome"]) == (command.id, "stop", 0, "applied")
     assert list((run.path / "inbox").iterdir()) == []
 
 
@@ -95,7 +95,7 @@ def test_checkpoint_saves_now_and_the_run_goes_on(run):
     session = start(run)
     run.inbox.send("checkpoint")
     assert count(session, 3) == 3
-    assert saved(run) == [1]
+    assert saved(run) == [0]
 
 
 def test_a_stop_that_came_before_the_resume_does_not_stop_it_again(run):

@@ -24,6 +24,9 @@ _ASKED = {
     "checkpoint": ("save", "it saves at its next step"),
     "set": ("change", "it holds from its next step on"),
     "note": ("note", "it is written into the journal at its next step"),
+    "evaluate": ("evaluate", "it does so after its next step, and what comes of it stands in the journal"),
+    "reset": ("go back", "it takes the weights at its next step, and goes on with the data that comes next"),
+    "select": ("choose its data", "it trains on that from its next batch on"),
 }
 _NOT_A_RUN = {"checkpoint": "has no checkpoints of its own"}
 
@@ -42,6 +45,12 @@ def configure(parser: Parser, verb: str) -> None:
         parser.add_argument("--tag", default="", help="keep it for good under this name, as run:RUN@TAG")
     elif verb == "set":
         parser.add_argument("values", metavar="key=value", nargs="+", help="such as lr=1e-4")
+    elif verb == "reset":
+        parser.add_argument("--to", metavar="STEP", help="the weights of this checkpoint: a step, a tag, best or last")
+        parser.add_argument("--optimizer", action="store_true", help="let the optimizer begin anew")
+    elif verb == "select":
+        parser.add_argument("recipe", metavar="RECIPE", nargs="+", help="such as hardest 15%%; all is everything again")
+        parser.add_argument("--order", default="", help="shuffled, given, easy-first or hard-first")
     elif verb == "note":
         parser.add_argument("text", metavar="TEXT", nargs="+", help="what to write")
     _configure_conditions(parser)
@@ -68,6 +77,8 @@ def main(arguments: Namespace) -> int:
     sent = LiveRun(run).send(arguments.verb, _given(arguments), when, wait)
     if sent.step is not None:
         print(f"{run.id}: {sent.verb} applied at step {sent.step}")
+        for name, value in sent.result.get("metrics", {}).items():
+            print(f"  {name} {value:.6g}")
         return 0
     asked, outcome = _ASKED[sent.verb]
     print(f"{run.id}: asked to {asked}; {outcome.format(run=run.id)}\n  command {sent.id}")
@@ -87,7 +98,20 @@ def _given(arguments: Namespace) -> dict[str, Any]:
             return dict(map(_pair, arguments.values))
         case "note":
             return {"text": " ".join(arguments.text)}
+        case "reset":
+            to = {} if arguments.to is None else {"to": arguments.to}
+            return {**to, **({"optimizer": True} if arguments.optimizer else {})}
+        case "select":
+            return _selection(" ".join(arguments.recipe), arguments.order)
     return {}
+
+
+def _selection(recipe: str, order: str) -> dict[str, Any]:
+    """What is nonsense anywhere is told before it is sent."""
+    from clew.inspection.recipes import parse
+
+    parse(recipe)
+    return {"recipe": recipe, **({"order": order} if order else {})}
 
 
 def _pair(word: str) -> tuple[str, str]:

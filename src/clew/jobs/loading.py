@@ -241,11 +241,11 @@ def create_job_run(
         plan=plan,
         stage=stage,
     )
-    return create_run(workspace.runs, info, to_yaml(loaded.plain), _origins_with_content(loaded))
+    return create_run(workspace.runs, info, to_yaml(loaded.plain), origins_with_content(loaded))
 
 
-def _origins_with_content(loaded: LoadedJob) -> dict[str, Any]:
-    """The origins, and with each path that is read what it held when the run was made."""
+def origins_with_content(loaded: LoadedJob) -> dict[str, Any]:
+    """Return the origins as JSON, and with each path that is read what it held when the run was made."""
     found = loaded.loaded.origins.plain()
     for key, digest in loaded.input_digests.items():
         if key in found:

@@ -77,6 +77,10 @@ class Inbox:
             return []
         may_change_unseen = 0 <= time.time_ns() - changed < _TICK_NS
         self._changed, self._listed = -1 if may_change_unseen else changed, now
+        return self.peek()
+
+    def peek(self) -> list[Command]:
+        """Return waiting commands in the order in which they were sent, changed or not."""
         found = [self._read(path) for path in self._folder.glob("*.json") if not path.name.startswith(".")]
         return sorted(found, key=lambda command: (command.sent, command.id))
 

@@ -44,6 +44,10 @@ class RunInfo:
     fork_step: int | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     """What a fork changed in the user's config: dotted key to value."""
+    inherited: list[str] = field(default_factory=list)
+    """The commands of the parent at the very step of the fork that were carried out before it."""
+    replay_of: str | None = None
+    """The run that this one does once more."""
     uid: str = field(default_factory=ulid)
     created: float = field(default_factory=time.time)
 

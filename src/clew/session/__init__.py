@@ -2,6 +2,6 @@
 
 from clew.session.session import Session
 from clew.session.settings import Setting
-from clew.session.surface import CheckpointConfig, Outcome, RunStopped, Surface
+from clew.session.surface import CheckpointConfig, LiveConfig, Outcome, RunStopped, Surface
 
-__all__ = ["CheckpointConfig", "Outcome", "RunStopped", "Session", "Setting", "Surface"]
+__all__ = ["CheckpointConfig", "LiveConfig", "Outcome", "RunStopped", "Session", "Setting", "Surface"]

@@ -15,6 +15,7 @@ from clew.errors import UserError
 from clew.runs import Run
 from clew.runs.files import link_tree
 from clew.runs.run import publish_run
+from clew.session.saving import kept_with
 from clew.session.settings import Setting, Value
 
 PREFIX = ".new-"
@@ -47,7 +48,7 @@ def bear(child: Run, checkpoint: Checkpoint) -> Run:
         RunExists: If the name is taken meanwhile.
     """
     link_tree(checkpoint.path, child.checkpoints / checkpoint.path.name)
-    return publish_run(child, fork_step=checkpoint.step)
+    return publish_run(child, fork_step=checkpoint.step, inherited=list(kept_with(checkpoint).get("contained", ())))
 
 
 def overridden(settings: Sequence[Setting], changes: Mapping[str, Any]) -> dict[str, Setting]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from clew.runs import Artifact, Owner, Run, State
 
@@ -25,6 +28,12 @@ class Lifecycle:
 
     def entered(self, run: Run, attempt: int) -> None:
         """Begin a run as which the process goes on; its attempt is claimed already."""
+
+
+def share_log(parent: Path, child: Path) -> None:
+    """Let what a process prints stand in the logs of both runs that it was: it goes on writing to the same file."""
+    with suppress(OSError):  # a script's run has no log
+        os.link(parent, child)
 
 
 def claim(run: Run) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from clew.errors import RunFailed, UserError, did_you_mean
@@ -29,11 +29,13 @@ class Sent:
         id: Its ULID.
         verb: What was asked for.
         step: The boundary at which it was carried out; None while that is not known.
+        result: What the run had to say about it.
     """
 
     id: str
     verb: str
     step: int | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,103 @@ class LiveRun:
         """
         return self.send("set", {**(values or {}), **more}, when, wait)
 
+    def evaluate(self, *, when: When = NOW, wait: bool | float = False) -> Sent:
+        """Measure the model as it is; what comes of it stands in the journal, and in the command's result.
+
+        Args:
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        return self.send("evaluate", {}, when, wait)
+
+    def reset(
+        self, to: int | str | None = None, *, optimizer: bool = False, when: When = NOW, wait: bool | float = False
+    ) -> Sent:
+        """Take the weights of an earlier checkpoint; steps and data go on.
+
+        Args:
+            to: A step, a tag, ``best`` or ``last``; None keeps the weights.
+            optimizer: Let the optimizer begin anew, instead of with what it knew there.
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        args = {**({} if to is None else {"to": to}), **({"optimizer": True} if optimizer else {})}
+        return self.send("reset", args, when, wait)
+
+    def select(self, recipe: str, *, order: str = "", when: When = NOW, wait: bool | float = False) -> Sent:
+        """Train on a part of the data from the next batch on.
+
+        Args:
+            recipe: Such as ``hardest 15%``, ``where "length>200"`` or ``0.7 hardest 15% + 0.3 all``; ``all`` is
+                everything again.
+            order: ``shuffled``, ``given``, ``easy-first`` or ``hard-first``; empty leaves it to the recipe.
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        return self.send("select", {"recipe": recipe, **({"order": order} if order else {})}, when, wait)
+
+    def inspect(self, split: str = "train", *, when: When = NOW, wait: bool | float = False, **options: Any) -> Sent:
+        """Score every sample of a split, and write a table of them as an artifact.
+
+        Args:
+            split: Which.
+            options: What else the verb ``inspect`` takes, such as ``clusters=8``.
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        return self.send("inspect", {"split": split, **options}, when, wait)
+
+    def merge(
+        self,
+        sources: Sequence[str],
+        method: str | Mapping[str, Any] = "average",
+        *,
+        weights: Sequence[float] = (),
+        optimizer: str = "reset",
+        when: When = NOW,
+        wait: bool | float = False,
+    ) -> Sent:
+        """Take in the weights of other runs, or of earlier checkpoints, and go on from there.
+
+        Args:
+            sources: ``RUN@STEP``, or a step of this run; ``.`` is what it has now.
+            method: A merge method, or a mapping of its ``type`` and options.
+            weights: One for each source; none is 1 each.
+            optimizer: ``keep`` or ``reset``: what becomes of the optimizer's state.
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        shares = {"weights": list(weights)} if weights else {}
+        args = {"sources": list(sources), "method": method, **shares, "optimizer": optimizer}
+        return self.send("merge", args, when, wait)
+
+    def health(self, *, when: When = NOW, wait: bool | float = False) -> Sent:
+        """Ask how the training is doing; the numbers stand in the journal, the verdict in the command's result.
+
+        Args:
+            when: Conditions.
+            wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
+
+        Returns:
+            The command.
+        """
+        return self.send("health", {}, when, wait)
+
     def note(self, text: str, *, when: When = NOW, wait: bool | float = False) -> Sent:
         """Write something into the journal.
 
@@ -220,7 +319,7 @@ class LiveRun:
     def _settled(self, command: Command, event: Mapping[str, Any]) -> Sent:
         if event["outcome"] != APPLIED:
             raise Refused(f"{command.verb} {event['outcome']}", where=self.run.id)
-        return Sent(command.id, command.verb, event["at"])
+        return Sent(command.id, command.verb, event["at"], event.get("result") or {})
 
 
 def _sizes(run: Run) -> dict[str, int]:

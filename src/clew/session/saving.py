@@ -55,8 +55,7 @@ class Saver:
         self.surface.load(checkpoint.path)
         self.saved_step = checkpoint.step
         self._log.info("checkpoint restored", step=checkpoint.step)
-        kept: Known = read_json(checkpoint.path / _STATE) if (checkpoint.path / _STATE).is_file() else {}
-        return kept
+        return kept_with(checkpoint)
 
     def save(self, step: int, metric: float | None = None) -> None:
         """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again."""
@@ -78,13 +77,19 @@ class Saver:
         self.finish()
         if self.surface is None:
             raise UserError("this job keeps no state to save")
-        if self.saved_step != step and isinstance(self.surface, Snapshotting):
-            write = partial(_write, self.surface.snapshot(), self._known(step))
-            self._busy = self._submit(lambda: then(self._commit(step, write, None)))
+        known = self._known(step)
+        saved = next((one for one in self.store.all() if one.step == step == self.saved_step), None)
+        if saved is not None and _same(kept_with(saved), known):
+            self._busy = self._submit(lambda: then(saved))
+            return self._busy
+        # Commands of this very step may have come after it was saved: a child is to begin with what they did.
+        metric = saved.manifest.metric if saved is not None else None
+        snapshot = self.surface.snapshot() if isinstance(self.surface, Snapshotting) else None
+        if snapshot is None:
+            made = self._commit(step, partial(_write, self.surface.save, known), metric)
+            self._busy = self._submit(lambda: then(made))
         else:
-            self.save(step)
-            checkpoint = next(one for one in self.store.all() if one.step == step)
-            self._busy = self._submit(lambda: then(checkpoint))
+            self._busy = self._submit(lambda: then(self._commit(step, partial(_write, snapshot, known), metric)))
         return self._busy
 
     def finish(self) -> None:
@@ -112,6 +117,16 @@ class Saver:
         self._log.info("checkpoint saved", step=step)
         self.store.prune(self.policy.keep_last)
         return checkpoint
+
+
+def _same(one: Known, other: Known) -> bool:
+    return all((one.get(name) or None) == (other.get(name) or None) for name in {*one, *other})
+
+
+def kept_with(checkpoint: Checkpoint) -> Known:
+    """Return what the session has kept with a state: settings in force, and commands of its step that it contains."""
+    kept: Known = read_json(checkpoint.path / _STATE) if (checkpoint.path / _STATE).is_file() else {}
+    return kept
 
 
 def _write(state: Callable[[Path], None], known: Known, directory: Path) -> None:

@@ -21,7 +21,7 @@ from clew.runs import Artifact, Command, JournalWriter, Run, State
 from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
 from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
-from clew.session.lifecycle import Lifecycle, claim
+from clew.session.lifecycle import Lifecycle, claim, share_log
 from clew.session.place import Hooks, Place
 from clew.session.saving import Saver
 from clew.session.settings import write
@@ -181,10 +181,11 @@ class Session(Generic[ConfigT]):
         if checkpoint is not None:
             self._load(surface, checkpoint)
         self._restore_event(checkpoint)
-        step = checkpoint.step if checkpoint else 0
-        self._step = step
-        self._stand(step)
-        return step
+        self._journal.write("settings", keys={setting.name: setting.key for setting in settings_of(surface)})
+        self._step = checkpoint.step if checkpoint else 0
+        self._look()  # commands may wait already: a child's selection is one
+        self._stand(self._step)
+        return self._step
 
     def _load(self, surface: Surface, checkpoint: Checkpoint) -> None:
         """Restore the trainer, with the settings that were in force, and know which commands that state contains."""
@@ -279,6 +280,7 @@ class Session(Generic[ConfigT]):
         self._act(step, metric)
         while self._switch:
             self._become(self._switch, step)
+            self._look()
             self._act(step, metric)
         if self._stop is not None:
             self._steering.finish()
@@ -312,6 +314,7 @@ class Session(Generic[ConfigT]):
         surface, policy, artifacts = self._saver.surface, self._saver.policy, self.artifacts
         child = Run(parent.path.parent / name)
         number = claim(child)
+        share_log(parent.log_path(attempt), child.log_path(number))
         self._take_up(child, number)
         self._lifecycle.left(parent, attempt, name, step, artifacts)
         self._lifecycle.entered(child, number)
@@ -359,7 +362,8 @@ class Session(Generic[ConfigT]):
 
     def _is_wanted_elsewhere(self) -> bool:
         self._look()
-        ending = any(command.verb in ("stop", "abort") for command in self._steering.ledger.waiting)
+        waiting = self._steering.ledger.waiting
+        ending = any(command.verb in ("stop", "abort") and command.at is None for command in waiting)
         return self._stop is not None or ending
 
     def _look(self) -> None:

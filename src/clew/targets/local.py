@@ -54,6 +54,8 @@ class LocalWorker:
     def poll(self) -> State:
         """Return the run's state; record a death that the worker could not record itself."""
         code = self._process.poll() if self._process else None
+        if self._has_gone_on():
+            return self.run.state
         state = self.run.state
         if self._process and code is None and state in FINAL:
             # It has said its last word and is on its way out: reap it.
@@ -65,6 +67,11 @@ class LocalWorker:
         if self.run.states.read().state in ACTIVE:
             return self._record_death(_describe(code), signal.Signals(-code).name if code < 0 else None)
         return state
+
+    def _has_gone_on(self) -> bool:
+        """Whether the process works on as another run, after a ``fork --switch``; then its end is not this run's."""
+        now = self.run.states.read()
+        return bool(now.successor) and now.state in FINAL and now.attempt == self._attempt
 
     def _reap_log(self, log: subprocess.Popen[bytes]) -> None:
         """Let the filter end; what the worker has left running and may still print must not hold us up."""

@@ -8,9 +8,11 @@ from typing import Any
 
 from clew.checkpoints import Checkpoint
 from clew.errors import UserError
+from clew.session.commands import Done, Rule, Standing
 from clew.session.forking import bear, staged, switched
 from clew.session.settings import write
 from clew.session.verbs.base import Boundary, Result, Verb
+from clew.session.verbs.pausing import going_on
 
 
 def _fork(boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result]:
@@ -33,4 +35,9 @@ def _fork(boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result
     return made
 
 
-FORK = Verb("fork", _fork, frozenset({"staging", "switch"}))
+def _left(standing: Standing, done: Done) -> Standing:
+    """A parent whose process has gone on as its child has ended, and is not paused when it is resumed."""
+    return going_on(standing, done) if done.args.get("switch") else standing
+
+
+FORK = Verb("fork", _fork, frozenset({"staging", "switch"}), Rule(_left))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import UserError, require
-from clew.runs.files import path_inside, sync_directory, sync_tree
+from clew.runs.files import sync_directory, sync_tree
 from clew.session.surface import Digestible, Scorable, capable
 from clew.session.verbs.base import Boundary, Verb, whole
 
@@ -22,11 +22,11 @@ SPLIT = "train"
 def _inspect(boundary: Boundary, args: Mapping[str, Any]) -> Mapping[str, Any]:
     require("pyarrow", extra="data")
     from clew.inspection.inspecting import inspect  # needs numpy
-    from clew.inspection.published import FOLDER
+    from clew.inspection.published import folder_of
 
     split, options = _split(args), _options(args)
     scorer = capable(boundary.surface, Scorable).scorer(split)
-    final = path_inside(boundary.folder / FOLDER, f"step-{boundary.step:08}-{split}")
+    final = folder_of(boundary.folder, boundary.step, split)
     staging = final.with_name(f".making-{final.name}")
     summary = inspect(
         scorer,

@@ -26,9 +26,7 @@ def _select(boundary: Boundary, args: Mapping[str, Any]) -> Mapping[str, Any]:
     from clew.inspection.stored import load, store  # needs numpy
 
     surface = capable(boundary.surface, Selectable)
-    if "stored" in args:
-        if len(args) > 1:
-            raise UserError("a stored selection has its recipe and its order already")
+    if "stored" in args:  # with its recipe and its order
         stored = load(boundary.folder, args["stored"])
     else:
         stored = store(boundary.folder, _chosen(boundary, _recipe(args)))
@@ -59,11 +57,9 @@ def _apply(surface: Selectable, stored: Stored) -> None:
 
 
 def _told(stored: Stored) -> dict[str, Any]:
-    from clew.inspection.stored import FOLDER
-
     chosen = stored.selection
     return {
-        "file": f"{FOLDER}/{stored.name}",
+        "stored": stored.name,
         "sha256": stored.sha256,
         "count": chosen.size if chosen else None,
         "recipe": dict(chosen.recipe) if chosen else {"text": "all", "order": ORDERS[0]},
@@ -73,8 +69,8 @@ def _told(stored: Stored) -> dict[str, Any]:
 def _again(boundary: Boundary, args: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     from clew.inspection.stored import load
 
-    name = str(result["file"]).rpartition("/")[2]
-    _apply(capable(boundary.surface, Selectable), load(boundary.folder, name, result["sha256"]))
+    stored = load(boundary.folder, result["stored"], result["sha256"])
+    _apply(capable(boundary.surface, Selectable), stored)
 
 
 SELECT = Verb("select", _select, frozenset({"recipe", "order", "stored"}), again=_again)

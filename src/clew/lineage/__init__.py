@@ -1,0 +1,1 @@
+"""Lineage: runs that come from other runs. Forks, replays, and whether two runs are the same."""

@@ -1,0 +1,168 @@
+"""Fork: a child run that begins where its parent is, or was.
+
+The child's config is the *user's* config of its parent with a diff on top, with the origin of every value; what
+somebody has set while the parent ran comes with the state, and not with the config.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clew.checkpoints import CheckpointStore
+from clew.config import diff, plain, to_yaml
+from clew.config.source import read_file
+from clew.errors import RunFailed, UserError
+from clew.inspection.recipes import parse as parse_recipe
+from clew.jobs.loading import LoadedJob, config_below, load_job, origins_with_content
+from clew.lineage.words import understood
+from clew.runs import Command, Run, RunInfo
+from clew.runs.run import stage_run
+from clew.runs.states import why_not_live
+from clew.session.forking import bear
+from clew.session.live import LiveRun, Sent, When
+from clew.session.sources import find_checkpoint
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a fork is to be.
+
+    Attributes:
+        at: A step, a tag, ``best`` or ``last``; empty is where the run is now.
+        name: The child's name; empty makes one of its parent's.
+        words: ``key=value``, what it does otherwise; see :func:`clew.lineage.words.understood`.
+        select: What of the data it trains on, a recipe; empty leaves what its parent trains on.
+        order: In which order; empty leaves it to the recipe.
+        switch: Whether the parent's process goes on as the child.
+    """
+
+    at: str = ""
+    name: str = ""
+    words: Sequence[str] = ()
+    select: str = ""
+    order: str = ""
+    switch: bool = False
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A fork: the child, or the command that will bear it."""
+
+    name: str
+    sent: Sent | None = None
+    """The command; None where no live run was needed for it."""
+    child: Run | None = None
+    """The child, in state ``created``, or running where its parent's process goes on as it; None as long as the command
+    has not been carried out."""
+
+
+def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
+    """Make a child of a run, without starting it.
+
+    From a checkpoint that there is, it is made at once, whatever its parent does. Else a live parent is asked for it at
+    its next boundary, or at the step that is named.
+
+    Args:
+        parent: The run.
+        asked: What the child is to be.
+        wait: Whether to wait for a live parent; a number waits so many seconds at the most.
+
+    Returns:
+        The child.
+
+    Raises:
+        UserError: If it cannot be; nothing is left behind then.
+        RunFailed: If the parent ends before, or does not answer in time.
+    """
+    child = _prepared(parent, asked)
+    try:
+        return _born(parent, child, asked, wait)
+    except (UserError, RunFailed):
+        # A live parent that has not answered yet may still carry it out.
+        if not _still_asked(parent, child):
+            shutil.rmtree(child.path, ignore_errors=True)
+        raise
+
+
+def _born(parent: Run, child: Run, asked: Asked, wait: bool | float) -> Forked:
+    name = child.info.id
+    if not asked.switch and asked.at and _has(parent, asked.at):
+        return Forked(name, child=bear(child, find_checkpoint(parent, asked.at)))
+    if not why_not_live(parent.state):
+        return _from_live(parent, child, asked, wait)
+    if asked.switch:
+        raise UserError("only a live run can go on as its child", where=parent.id, hint="leave --switch out")
+    return Forked(name, child=bear(child, find_checkpoint(parent, asked.at or "last")))
+
+
+def _still_asked(parent: Run, child: Run) -> bool:
+    """Whether a command for this child waits in its parent's inbox."""
+    return any(command.args.get("staging") == child.path.name for command in parent.inbox.peek())
+
+
+def _from_live(parent: Run, child: Run, asked: Asked, wait: bool | float) -> Forked:
+    if asked.at and not asked.at.isdigit():
+        raise UserError(f"there is no checkpoint {asked.at!r}", where=parent.id, hint="name a step, or leave --at out")
+    info = child.info
+    args: dict[str, Any] = {"staging": child.path.name, **({"switch": True} if asked.switch else {})}
+    sent = LiveRun(parent).send("fork", args, When(at=int(asked.at) if asked.at else None), wait)
+    return Forked(info.id, sent, Run(parent.path.parent / info.id) if sent.step is not None else None)
+
+
+def _has(parent: Run, at: str) -> bool:
+    """Whether a checkpoint of that name is there; a step that a live run has not reached is none yet."""
+    store = CheckpointStore(parent.checkpoints)
+    return not at.isdigit() or any(one.step == int(at) for one in store.all())
+
+
+def _prepared(parent: Run, asked: Asked) -> Run:
+    """Make the child's directory under a hidden name, with the commands that wait for its first boundary."""
+    if asked.select:
+        parse_recipe(asked.select)
+    changes = understood(parent, asked.words)
+    name = asked.name or _name(parent)
+    loaded = load_child(parent, name, changes.overrides)
+    info = RunInfo(
+        id=name,
+        job=loaded.reference,
+        config_hash=loaded.config_hash,
+        code_hash=loaded.code_hash,
+        target=parent.info.target,
+        parent=parent.id,
+        changes=_changed(parent, loaded),
+    )
+    if (parent.path.parent / name).exists():
+        raise UserError(f"a run named {name!r} exists already", hint="choose another --name")
+    child = stage_run(parent.path.parent, info, to_yaml(loaded.plain), origins_with_content(loaded))
+    if changes.settings:
+        child.inbox.post(Command("set", dict(changes.settings), issuer="fork"))
+    if asked.select:
+        order = {"order": asked.order} if asked.order else {}
+        child.inbox.post(Command("select", {"recipe": asked.select, **order}, issuer="fork"))
+    return child
+
+
+def load_child(parent: Run, name: str, overrides: Sequence[str] = ()) -> LoadedJob:
+    """Load the config of a child: its parent's, the values with their places, and a diff on top.
+
+    Raises:
+        ConfigError: With every problem that it has.
+    """
+    below = config_below(str(parent.path), parent.path.parent)
+    loaded = load_job({"job": parent.info.job}, [*overrides, f"name={name}"], below=below)
+    loaded.job.check(loaded.config, parent.path.parent)
+    return loaded
+
+
+def _changed(parent: Run, loaded: LoadedJob) -> dict[str, Any]:
+    before = plain(read_file(parent.config_path))
+    return {key: new for key, (_, new) in diff(before, loaded.plain).items() if key not in ("name", "job")}
+
+
+def _name(parent: Run) -> str:
+    """A name that nobody else takes at the same moment."""
+    return f"{parent.id}-{secrets.token_hex(2)}"
