@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
+from clew.errors import UserError
 from clew.health.clock import StepClock
 from clew.health.distribution import _section
 from clew.health.report import health_report
@@ -83,6 +84,17 @@ def test_the_slowest_rank_is_named_with_its_distance():
 def test_one_rank_without_a_time_leaves_the_slowest_open():
     section = _section([1.0, 2.0, 0.1, NAN, NAN, NAN], 2)
     assert (section["median_seconds"], section["slowest"], section["skew"]) == ([1.0, None], None, None)
+
+
+def test_the_norm_of_a_shard_does_not_pass_for_that_of_a_layer(alone):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    model = nn.Linear(2, 2, bias=False)
+    mesh = init_device_mesh("cpu", (1,))
+    model.weight = nn.Parameter(distribute_tensor(model.weight.detach(), mesh, [Shard(0)]))
+    with pytest.raises(UserError, match="the weights are sharded over ranks"):
+        health_report(model)
 
 
 @pytest.mark.slow

@@ -143,6 +143,15 @@ def test_what_the_trainer_said_counts_but_for_losses_that_are_old(told):
     assert fresh["losses"]["count"] == 5
 
 
+def test_what_a_job_of_somebodys_own_finds_is_kept(told):
+    told.steps(1, 9)
+    mine = {"word": "bad", "area": "robots", "text": "one fell over"}
+    report = completed({"verdict": "look", "findings": [mine], "robots": {"up": 3}}, told.report)
+    assert (report["verdict"], report["findings"], report["robots"]) == ("bad", [mine], {"up": 3})
+    assert completed({"verdict": "look"}, told.report)["verdict"] == "look"
+    assert completed({"verdict": "splendid"}, told.report)["verdict"] == "well"
+
+
 # The verb.
 
 

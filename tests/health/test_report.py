@@ -289,6 +289,11 @@ def test_tied_weights_are_counted_once_and_names_are_those_of_the_model_inside()
     assert list(layers(health_report(nn.ModuleDict({"_orig_mod": model})))) == ["embed"]
 
 
+def test_weights_that_are_not_here_are_left_out():
+    model = nn.ModuleDict({"elsewhere": nn.Linear(2, 2, device="meta"), "here": nn.Linear(2, 2)})
+    assert list(layers(health_report(model))) == ["here"]
+
+
 def test_sparse_gradients_and_half_precision_are_taken():
     embedding = nn.Embedding(10, 4, sparse=True)
     embedding(torch.tensor([1, 1, 3])).sum().backward()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from clew.health.text import render
-from clew.health.verdict import judged, verdict
+from clew.health.verdict import AREAS, judged, verdict
 
 
 def layer(**more):
@@ -270,6 +270,14 @@ def test_a_whole_report_reads_like_this():
 
 def test_a_report_of_nothing_is_one_line():
     assert render(judged({"step": None}), "a") == "a: well"
+
+
+@pytest.mark.parametrize("area", [*AREAS])
+@pytest.mark.parametrize("section", [{"?": 1}, "fine", [1], 7, {"layers": {"a": 1}}, {"spikes": [1]}])
+def test_sections_of_another_make_are_passed_over(area, section):
+    report = judged({"step": 1, area: section})
+    assert report[area] == section
+    assert render(report, "a").startswith("a: ")
 
 
 def test_only_the_layers_that_move_most_are_shown():

@@ -11,7 +11,7 @@ from typing import Any
 
 from clew.health.losses import tidy, told
 from clew.health.spikes import SpikeFinder
-from clew.health.verdict import judged
+from clew.health.verdict import AREAS, WORDS, judged
 from clew.runs import Event
 
 _WINDOW = 1024
@@ -56,7 +56,8 @@ def journal_report(events: Iterable[Event]) -> dict[str, Any]:
 def completed(report: Mapping[str, Any] | None, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trainer's own report together with what the journal knows, judged anew.
 
-    The trainer's section counts where there is one, except for losses that are older than those in the journal.
+    The trainer's section counts where there is one, except for losses that are older than those in the journal. What a
+    job of somebody's own finds, in areas of its own, stays as it is.
 
     Args:
         report: What the trainer said; None where it said nothing.
@@ -66,7 +67,20 @@ def completed(report: Mapping[str, Any] | None, known: Mapping[str, Any]) -> dic
     if (own.get("step") or 0) < (known.get("step") or 0):
         own.pop("losses", None)
     sections = {**known, **own}
-    return judged({name: section for name, section in sections.items() if name not in ("verdict", "findings")})
+    whole = judged({name: section for name, section in sections.items() if name not in ("verdict", "findings")})
+    foreign = [one for one in own.get("findings", ()) if isinstance(one, dict) and one.get("area") not in AREAS]
+    words = [whole["verdict"], *(str(one.get("word")) for one in foreign)]
+    if not any(area in own for area in AREAS):
+        words.append(own.get("verdict", "well"))
+    return {**whole, "verdict": max(words, key=_rank), "findings": sorted([*whole["findings"], *foreign], key=_order)}
+
+
+def _rank(word: str) -> int:
+    return WORDS.index(word) if word in WORDS else 0
+
+
+def _order(finding: Mapping[str, Any]) -> int:
+    return -_rank(str(finding.get("word")))
 
 
 def finite(value: Any) -> float | None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
+from clew.errors import UserError
 from clew.health.collecting import Collector, Fetched, Section, measure
 from clew.health.losses import tidy
 from clew.health.updates import Trained, gradient_moment, trained_by, update
@@ -47,12 +48,16 @@ def collect_numerics(collector: Collector, model: nn.Module, optimizers: Iterabl
         collector: Takes the figures.
         model: Its floating-point parameters, and the running statistics of normalisations, are looked at.
         optimizers: What trains it.
+
+    Raises:
+        UserError: If the weights are sharded over ranks.
     """
     known = trained_by(optimizers)
+    refuse_sharded(model)
     asked = [
         _ask(collector, name, parameter, known.get(id(parameter)))
         for name, parameter in model.named_parameters()
-        if parameter.is_floating_point()
+        if parameter.is_floating_point() and not parameter.is_meta
     ]
     asked += [
         _Asked(layer_of(name), False, collector.add(measure(buffer)))
@@ -60,6 +65,20 @@ def collect_numerics(collector: Collector, model: nn.Module, optimizers: Iterabl
         if name.rpartition(".")[2] in _STATISTICS
     ]
     return lambda fetched: _section(asked, fetched)
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """Check that each rank has whole weights: the norm of a shard would pass for that of a layer.
+
+    Raises:
+        UserError: If they are sharded.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    from torch.distributed.tensor import DTensor
+
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise UserError("the weights are sharded over ranks, and the health of shards is not told yet")
 
 
 def _ask(collector: Collector, name: str, parameter: nn.Parameter, trained: Trained | None) -> _Asked:

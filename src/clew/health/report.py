@@ -52,8 +52,11 @@ def health_report(
         the numbers behind them: ``numerics`` (norms, update ratios and what is not finite, by layer), ``losses``,
         ``activations``, ``throughput``, ``determinism``, ``distribution``. What is not known is None, never 0; what is
         not finite is the text ``nan`` or ``inf``.
+
+    Raises:
+        UserError: If the weights are sharded over ranks.
     """
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = next((one.device for one in model.parameters() if not one.is_meta), torch.device("cpu"))
     collector = Collector(device)
     throughput = timed(timings, device)
     numerics = collect_numerics(collector, model, optimizers if isinstance(optimizers, Iterable) else (optimizers,))

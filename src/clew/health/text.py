@@ -17,13 +17,21 @@ def render(report: Mapping[str, Any], name: str) -> str:
         name: What it is about.
     """
     where = "" if report.get("step") is None else f", at step {report['step']}"
-    lines = [f"{name}: {report['verdict']}{where}"]
-    lines += [f"  {finding['word']:<4}  {finding['text']}" for finding in report["findings"]]
-    facts = [fact for area, tell in _TELLERS.items() if (part := report.get(area)) for fact in tell(part)]
+    lines = [f"{name}: {report.get('verdict')}{where}"]
+    lines += [f"  {finding.get('word')!s:<4}  {finding.get('text')}" for finding in report.get("findings") or ()]
+    facts = [fact for area in _TELLERS if report.get(area) for fact in _tell(area, report[area])]
     width = max((len(label) for label, _ in facts), default=0)
     lines += ["", *(f"{label:<{width}}  {text}".rstrip() for label, text in facts)] if facts else []
-    layers = (report.get("numerics") or {}).get("layers") or {}
-    return "\n".join([*lines, *(["", *_layers(layers)] if layers else [])])
+    table = _tell("layers", report.get("numerics") or {})
+    return "\n".join([*lines, *(["", *(text for _, text in table)] if table else [])])
+
+
+def _tell(area: str, section: Any) -> list[tuple[str, str]]:
+    try:
+        return list({**_TELLERS, "layers": _layers}[area](section))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # Another version, or a job of somebody's own, may have written it otherwise.
+        return []
 
 
 _Facts = Iterator[tuple[str, str]]
@@ -102,16 +110,18 @@ _TELLERS: Mapping[str, Callable[[Mapping[str, Any]], _Facts]] = {
 }
 
 
-def _layers(layers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The layers that are moved most, as a table; those of which that is not known come last."""
+def _layers(section: Mapping[str, Any]) -> _Facts:
+    """The layers that are moved most, as the lines of a table; those of which that is not known come last."""
+    layers: Mapping[str, Mapping[str, Any]] = section.get("layers") or {}
     order = sorted(layers, key=lambda name: -_size(layers[name]["ratio"]))
     shown = order[:_MOST_LAYERS]
     rows = [["layer", "weights", "gradient", "update/weights"]]
     rows += [[name, *(figure(layers[name][key]) for key in ("weight", "gradient", "ratio"))] for name in shown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([name.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for name, *rest in rows]
-    more = len(order) - len(shown)
-    return [*lines, *([f"and {more} more layers, which are moved less"] if more else [])]
+    for name, *rest in rows if shown else []:
+        yield "", "  ".join([name.ljust(widths[0]), *map(str.rjust, rest, widths[1:])])
+    if more := len(order) - len(shown):
+        yield "", f"and {more} more layers, which are moved less"
 
 
 def _size(ratio: Any) -> float:

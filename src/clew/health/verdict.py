@@ -59,14 +59,17 @@ def verdict(report: Mapping[str, Any]) -> tuple[Word, list[Finding]]:
     Returns:
         The worst word of all findings (``well`` without any), and the findings, the worst first.
     """
-    found = [
-        Finding(word, area, text)
-        for area, judge in _JUDGES.items()
-        if (section := report.get(area)) is not None
-        for word, text in judge(section)
-    ]
+    found = [finding for area in AREAS if report.get(area) is not None for finding in _judge(area, report[area])]
     found.sort(key=lambda finding: -WORDS.index(finding.word))
     return (found[0].word if found else "well"), found
+
+
+def _judge(area: str, section: Any) -> list[Finding]:
+    try:
+        return [Finding(word, area, text) for word, text in _JUDGES[area](section)]
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        # Another version, or a job of somebody's own, may have written it otherwise: what it says is not lost by that.
+        return []
 
 
 def judged(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,6 +215,8 @@ _JUDGES: Mapping[str, Callable[[Mapping[str, Any]], _Judged]] = {
     "distribution": _distribution,
     "history": _history,
 }
+AREAS = tuple(_JUDGES)
+"""The sections that are judged."""
 
 
 def number(value: Any) -> float | None:

@@ -17,6 +17,8 @@ NUM_SAMPLES = 4
 """Generations that a report shows."""
 _NUM_ROLLOUTS = 2
 """Rollouts that a report shows from each end of a run."""
+_NUM_INTERVENTIONS = 200
+_NUM_CHECKUPS = 12
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,27 @@ class Sample:
     reference: str
     scores: Mapping[str, float | None]
     step: int | None = None
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A command, and what came of it."""
+
+    step: int | None
+    verb: str
+    args: Mapping[str, Any]
+    issuer: str
+    outcome: str
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """One look at how a training was doing."""
+
+    step: int
+    word: str
+    texts: tuple[str, ...]
 
 
 @dataclass
@@ -101,6 +124,13 @@ class Facts:
     failures: list[tuple[int, str]] = field(default_factory=list)
     """Attempt and reason of each failure that a worker saw."""
     environment: dict[str, Any] = field(default_factory=dict)
+    interventions: list[Intervention] = field(default_factory=list)
+    """The first commands."""
+    num_interventions: int = 0
+    checkups: deque[Checkup] = field(default_factory=lambda: deque(maxlen=_NUM_CHECKUPS))
+    """The last looks at the run's health."""
+    health: Mapping[str, Any] | None = None
+    """The newest report of it."""
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Times of the first and the last event of each attempt, in Unix seconds."""
 
@@ -125,8 +155,31 @@ class Facts:
             self.resumed.append(step)
         elif kind == "failure":
             self.failures.append((event["attempt"], f"{event.get('error')}: {event.get('reason')}"))
+        elif kind == "command":
+            self._add_command(event)
+        elif kind == "health" and isinstance(step, int) and isinstance(event.get("report"), dict):
+            self._add_checkup(step, event["report"])
         elif kind == "attempt" and isinstance(event.get("environment"), dict):
             self.environment = event["environment"]
+
+    def _add_command(self, event: Event) -> None:
+        self.num_interventions += 1
+        if len(self.interventions) < _NUM_INTERVENTIONS:
+            self.interventions.append(
+                Intervention(
+                    step=event["at"] if isinstance(event.get("at"), int) else None,
+                    verb=str(event.get("verb")),
+                    args=_mapping(event.get("args")),
+                    issuer=str(event.get("issuer") or ""),
+                    outcome=str(event.get("outcome")),
+                    result=_mapping(event.get("result")),
+                )
+            )
+
+    def _add_checkup(self, step: int, report: Mapping[str, Any]) -> None:
+        findings = [one for one in report.get("findings") or () if isinstance(one, dict)]
+        self.checkups.append(Checkup(step, str(report.get("verdict")), tuple(str(one.get("text")) for one in findings)))
+        self.health = {**report, "step": step}
 
     def _add_time(self, event: Event) -> None:
         now = to_float(event.get("t"))
@@ -141,6 +194,10 @@ def read_facts(events: Iterable[Event]) -> Facts:
     for event in events:
         facts.add(event)
     return facts
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _scores(value: Any) -> dict[str, float | None]:

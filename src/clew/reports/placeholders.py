@@ -12,6 +12,7 @@ from clew.reports.curves import curves_section
 from clew.reports.document import Block, Figure, Note, Section
 from clew.reports.failures import failures_section
 from clew.reports.formats import number, slug
+from clew.reports.live import commands_section, health_section
 from clew.reports.overview import pipeline_summary, run_summary, stages_section
 from clew.reports.plots import Curves, Line
 from clew.reports.provenance import artifacts_section, environment_section
@@ -112,6 +113,8 @@ _KINDS = (
     Kind("curve:[STAGE.]NAME", "curve of one journalled metric", _curve, True),
     Kind("rewards", "parts of the reward", _blocks(rewards_section), True),
     Kind("samples", "what the model wrote, before and after", _blocks(samples_section), True),
+    Kind("commands", "what was done while it ran, and what came of it", _blocks(commands_section), True),
+    Kind("health", "how the training was doing", _blocks(health_section), True),
     Kind("failures", "what failed, with the end of its log", _blocks(failures_section), True),
     Kind("environment", "versions and hardware", lambda subject, _: environment_section(subject.stages).blocks, True),
     Kind("artifacts", "what was published, with hashes", _blocks(artifacts_section), True),

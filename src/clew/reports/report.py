@@ -14,6 +14,7 @@ from clew.reports.figures import Drawing, draw
 from clew.reports.filling import Filled
 from clew.reports.formats import slug
 from clew.reports.html import blocks_to_html, page, to_html
+from clew.reports.live import live_sections
 from clew.reports.markdown import blocks_to_markdown, to_markdown
 from clew.reports.overview import pipeline_summary, run_summary, stages_section
 from clew.reports.provenance import artifacts_section, environment_section
@@ -89,6 +90,7 @@ def _sections(stages: Sequence[Stage], *, of: str) -> list[Section]:
         curves_section(stages, of=of),
         rewards_section(stages, of=of),
         samples_section(stages, of=of),
+        *live_sections(stages, of=of),
         failures_section(stages, of=of),
         environment_section(stages),
         artifacts_section(stages, of=of),
