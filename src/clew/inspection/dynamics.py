@@ -58,8 +58,12 @@ class Dynamics:
         ]
 
 
-def dynamics(found: Sequence[Inspection]) -> Dynamics:
+def dynamics(found: Sequence[Inspection], run: str = "RUN") -> Dynamics:
     """Return the dynamics over inspections of one split (Welford's updates, 1962).
+
+    Args:
+        found: The inspections.
+        run: Whose, for errors.
 
     Raises:
         UserError: If there are fewer than two, or no sample has a loss in two of them.
@@ -67,7 +71,8 @@ def dynamics(found: Sequence[Inspection]) -> Dynamics:
     if len(found) < 2:
         raise UserError(
             f"a map needs two inspections of a split at different steps, and there {'is one' if found else 'are none'}",
-            hint="clew inspect RUN makes one",
+            where=run,
+            hint=f"clew inspect {run} makes one",
         )
     size = max(one.summary["samples"] for one in found)
     mean, scatter, count = np.zeros(size), np.zeros(size), np.zeros(size, dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from clew.errors import UserError, require
 from clew.inspection.parts import PART_ROWS, batches, columns_of, numbers, part_path
-from clew.runs.files import read_json
+from clew.runs.files import path_inside, read_json
 
 if TYPE_CHECKING:
     from clew.inspection.samples import Floats, Ids
@@ -126,6 +126,20 @@ class Inspection:
 
 def _known(values: Floats) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
+
+
+def folder_of(run: Path, step: int, split: str) -> Path:
+    """Return where the inspection of some weights is, or would be.
+
+    Args:
+        run: The run's directory.
+        step: The finished steps of the weights.
+        split: Whose samples.
+
+    Raises:
+        UserError: If the split leads elsewhere.
+    """
+    return path_inside(run / FOLDER, f"step-{step:08}-{split}")
 
 
 def inspections(run: Path, split: str | None = None) -> list[Inspection]:
