@@ -16,6 +16,7 @@ SCRIPTS = (
     "session_log.py",
     "trackers.py",
     "native_loop.py",
+    "snapshot.py",
     "eval_batches.py",
     "big_journal.py",
     "postgres_ingest.py",

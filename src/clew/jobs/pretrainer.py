@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,10 +20,6 @@ from clew.data.order import permute
 from clew.data.packing import IGNORED, Windows
 from clew.errors import UserError, did_you_mean
 from clew.inspection.samples import Scorer
-from clew.live.merging import merge_into, open_state
-from clew.merging.information import live_information
-from clew.merging.methods.fisher import Fisher
-from clew.merging.weights import Weights
 from clew.models.decoder import Decoder
 from clew.models.exchange import save_huggingface
 from clew.session.surface import MergeRequest
@@ -32,6 +28,10 @@ from clew.train.loop import Trainer
 from clew.train.losses import summed_loss
 from clew.train.saved import STATE
 from clew.train.scoring import WindowScorer
+
+if TYPE_CHECKING:
+    from clew.merging.methods.fisher import Fisher
+    from clew.merging.weights import Weights
 
 EXPORTED = "model"
 """The folder of a checkpoint that other programs load."""
@@ -122,6 +122,8 @@ class Pretrainer(Trainer):
         Raises:
             UserError: If they do not fit together; then nothing has changed.
         """
+        from clew.live.merging import merge_into, open_state  # few runs are merged, and every run has to start
+
         self.settle()
         with self.idle():
             said = merge_into(
@@ -133,6 +135,8 @@ class Pretrainer(Trainer):
 
     def _information(self, weights: Weights, method: Fisher) -> Mapping[str, Tensor]:
         """The Fisher information of weights, on windows of a split."""
+        from clew.merging.information import live_information
+
         samples = self._splits.get(method.split)
         if samples is None:
             raise UserError(f"this run has no {method.split} text to estimate the Fisher information on")

@@ -89,7 +89,8 @@ class Optimizers:
             known = _MOMENTS[type(optimizer)]
             if odd := sorted(name for name in names if state[name] and not known & state[name].keys()):
                 raise DataError(
-                    f"the optimizer state is of another optimizer than {type(optimizer).__name__}: {', '.join(odd[:3])}"
+                    f"the optimizer state is of another optimizer than {type(optimizer).__name__}: {', '.join(odd[:3])}",
+                    hint="a run goes on with the optimizer that it began with",
                 )
 
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
