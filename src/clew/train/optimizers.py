@@ -88,8 +88,9 @@ class Optimizers:
         for optimizer, names in parts:
             known = _MOMENTS[type(optimizer)]
             if odd := sorted(name for name in names if state[name] and not known & state[name].keys()):
+                own = type(optimizer).__name__
                 raise DataError(
-                    f"the optimizer state is of another optimizer than {type(optimizer).__name__}: {', '.join(odd[:3])}",
+                    f"the optimizer state is of another optimizer than {own}: {', '.join(odd[:3])}",
                     hint="a run goes on with the optimizer that it began with",
                 )
 
