@@ -1,165 +1,29 @@
-"""The session as a callback of Hugging Face's ``Trainer``, and so of every trainer of TRL.
-
-The session takes charge when the training begins, and not before: then there are an optimizer and a schedule, so that a
-state can be loaded, looked at and changed there as at any later boundary. ``output_dir`` is scratch space.
-"""
+"""Hugging Face's ``Trainer`` under a session, and so every trainer of TRL."""
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 
-from clew.errors import RunFailed
+from clew.errors import UserError
 from clew.live.language_scores import Rows
+from clew.live.script import open_session
+from clew.live.trainer_callback import SessionCallback
 from clew.live.trainer_state import load_weights
-from clew.live.trainer_surface import NO_METRICS, HuggingFaceSurface
+from clew.live.trainer_surface import HuggingFaceSurface
 from clew.live.watching import LossWatch, Watch
 from clew.session import Session
 from clew.session.settings import Setting
 from clew.session.surface import CheckpointConfig, LiveConfig
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+    from transformers import Trainer
 
-__all__ = ["HuggingFaceSurface", "SessionCallback", "Watch", "attach", "load_weights", "scratch_directory", "train"]
-
-
-class SessionCallback(TrainerCallback):  # type: ignore[misc]
-    """Forwards metrics to a session, and stands at its boundaries.
-
-    Args:
-        session: The live run.
-        trainer: Whose callback it is.
-        surface: Of the trainer.
-        watch: Looks at the model and judges it.
-        policy: When to save.
-        live: What the run notes about itself.
-    """
-
-    def __init__(
-        self,
-        session: Session[Any],
-        trainer: Trainer,
-        surface: HuggingFaceSurface,
-        watch: Watch,
-        policy: CheckpointConfig | None,
-        live: LiveConfig | None,
-    ) -> None:
-        self._session = session
-        self._trainer = trainer
-        self._surface = surface
-        self._watch = watch
-        self._policy, self._live = policy, live
-        self._rating: float | None = None
-        self._is_best = False
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Restore what there is, stand at that boundary, and say how far the run goes."""
-        self._surface.begin()
-        self._session.attach(self._surface, self._policy, self._live)
-        self._session.horizon(state.max_steps)
-        if state.global_step >= state.max_steps or self._watch.is_out:
-            control.should_training_stop = True
-            self._trainer._run_epoch = _no_epoch  # it would make a step before it looks at that
-        return control
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> TrainerControl:
-        """Record the numbers that ``Trainer`` logs, under the names that it gives them."""
-        numbers = {
-            name: float(value)
-            for name, value in (logs or {}).items()
-            if isinstance(value, int | float) and name not in NO_METRICS
-        }
-        if numbers:
-            self._session.log(state.global_step, numbers)
-        if trouble := [name for name in ("loss", "grad_norm") if not math.isfinite(numbers.get(name, 0.0))]:
-            self._rescue(state, control, trouble)
-        return control
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Measure what is due, and ask to be called after it if the session has anything to do after this step."""
-        state.epoch = self._surface.feed.feed.epoch
-        last = state.global_step >= state.max_steps
-        # The loss of the training belongs beside that of a validation, and at the end; after it, it would be too late.
-        control.should_log = control.should_log or control.should_evaluate or last
-        self._rating, self._is_best = None, False
-        self._measure(state, control, last=last)
-        if self._session.due(state.global_step):
-            control.should_save = True
-        return control
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> TrainerControl:
-        """Take the validation loss into account, which ``Trainer`` measures before it saves."""
-        self._judge(state, control, metrics or {})
-        if self._watch.is_out:
-            self._measure(state, control, last=True)
-        return control
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Stand at the session's boundary, and leave from here when the run is to stop."""
-        was_last = state.global_step >= state.max_steps
-        if self._is_best:  # it is saved where nothing is due, too
-            self._session.checkpoint(state.global_step, metric=self._rating)
-        self._session.boundary(state.global_step, metric=self._rating)
-        if was_last and state.global_step < state.max_steps and not self._watch.is_out:
-            control.should_training_stop = False  # it was told to go further
-        return control
-
-    def _rescue(self, state: TrainerState, control: TrainerControl, names: Sequence[str]) -> None:
-        """Let the session decide what is to become of a run whose numbers are none any longer."""
-        if "loss" not in names and self._trainer.accelerator.optimizer_step_was_skipped:
-            return  # in fp16 a gradient that is too large leaves the step out, and the losses are scaled less
-        self._surface.window.forget_loss()
-        control.should_save = True  # so that there is a boundary, where it is carried out
-        what = " and ".join(names)
-        verb = "is" if len(names) == 1 else "are"
-        self._session.rescue(
-            state.global_step,
-            RunFailed(
-                f"{what} {verb} no longer finite",
-                where=f"step {state.global_step}",
-                hint="lower the learning rate, or set live.on_nan to pause or rollback",
-            ),
-        )
-
-    def _measure(self, state: TrainerState, control: TrainerControl, *, last: bool) -> None:
-        if measured := self._watch.measure(state.global_step, last=last):
-            self._session.log(state.global_step, measured)
-            self._judge(state, control, measured)
-
-    def _judge(self, state: TrainerState, control: TrainerControl, measured: Mapping[str, float]) -> None:
-        rating, saves = self._watch.judge(state.global_step, measured)
-        if rating is not None:
-            self._rating = rating
-        self._is_best = self._is_best or saves
-        control.should_save = control.should_save or saves
-        if self._watch.is_out:
-            control.should_training_stop = control.should_log = True
+__all__ = ["SessionCallback", "attach", "callback", "load_weights", "scratch_directory", "train"]
 
 
 def attach(
@@ -168,10 +32,7 @@ def attach(
     *,
     policy: CheckpointConfig | None = None,
     live: LiveConfig | None = None,
-    watch: Watch | None = None,
-    rows: Callable[[str], Rows] | None = None,
-    more: Sequence[Setting] = (),
-    section: str = "",
+    **options: Any,
 ) -> SessionCallback:
     """Put a ``Trainer`` under a session: ``trainer.train()`` then restores, steers and saves it like any other run.
 
@@ -183,10 +44,7 @@ def attach(
         trainer: The trainer.
         policy: When to save.
         live: What the run notes about itself, and what it does in trouble.
-        watch: Looks at the model and judges it; None judges by the validation loss.
-        rows: Returns the examples of a split, to look at them; None takes the trainer's data sets.
-        more: What can be set while it trains, besides what every trainer lets be set.
-        section: The part of the config where those numbers stand; empty where they do not.
+        options: ``watch``, ``rows``, ``more`` and ``section``; see :func:`_prepared`.
 
     Returns:
         The callback, which the trainer has already.
@@ -194,12 +52,10 @@ def attach(
     Raises:
         UserError: If its batches cannot be chosen while it trains.
     """
-    watch = watch or LossWatch()
-    surface = HuggingFaceSurface(trainer, watch, rows=rows, more=more, section=section)
-    callback = SessionCallback(session, trainer, surface, watch, policy, live)
-    trainer.remove_callback(PrinterCallback)  # the journal has the numbers
-    trainer.add_callback(callback)
-    return callback
+    made = _prepared(trainer, **options)
+    made.join(session, policy, live)
+    trainer.add_callback(made)
+    return made
 
 
 def train(session: Session[Any], trainer: Trainer, **options: Any) -> int:
@@ -221,6 +77,53 @@ def train(session: Session[Any], trainer: Trainer, **options: Any) -> int:
     return int(trainer.state.global_step)
 
 
+def callback(trainer: Trainer, *, watch: Watch | None = None, more: Sequence[Setting] = (), **said: Any) -> Any:
+    """Make a run of a script in which a ``Trainer``, or a trainer of TRL, trains.
+
+    The run begins with ``trainer.train()`` and ends with it; with the same name it goes on where it stopped::
+
+        trainer = SFTTrainer(...)
+        trainer.add_callback(clew.callback(trainer, name="my-run"))
+        trainer.train()
+
+    Its checkpoints go to the run's directory, as often as ``save_steps`` says unless ``checkpoint`` says otherwise.
+
+    Args:
+        trainer: A trainer that has not begun; see :func:`attach`.
+        watch: Looks at the model and judges it; None judges by the validation loss.
+        more: What can be set while it trains, besides what every trainer lets be set.
+        said: What the run is to be, such as ``name`` and ``params``: the fields of :class:`clew.live.script.Request`.
+
+    Returns:
+        The callback.
+
+    Raises:
+        UserError: If the trainer's batches cannot be chosen while it trains, or it is to load its best checkpoint.
+    """
+    args = trainer.args
+    if args.load_best_model_at_end:
+        hint = "leave it out: the run keeps its best checkpoint, as run:NAME@best"
+        raise UserError("load_best_model_at_end wants checkpoints in output_dir, and they are in the run", hint=hint)
+    every = args.save_steps if args.save_strategy == "steps" else 0
+    if every >= 1:
+        said.setdefault("checkpoint", CheckpointConfig(every=int(every)))
+    said.setdefault("seed", args.seed)
+    made, begin = _prepared(trainer, watch=watch, more=more), trainer.train
+
+    def train(resume_from_checkpoint: Any = None, **options: Any) -> Any:
+        if resume_from_checkpoint:
+            raise UserError("a run goes on from its own checkpoints", hint="leave resume_from_checkpoint out")
+        if made not in trainer.callback_handler.callbacks:
+            trainer.add_callback(made)
+        with open_session(**said) as session:
+            config = session.config
+            made.join(session, config.checkpoint, config.live)
+            return begin(**options)
+
+    trainer.train = train
+    return made
+
+
 def scratch_directory(session: Session[Any]) -> Path:
     """Return an empty directory for ``output_dir``."""
     path = session.run.checkpoints / ".trainer"
@@ -229,5 +132,24 @@ def scratch_directory(session: Session[Any]) -> Path:
     return path
 
 
-def _no_epoch(**_: Any) -> None:
-    """Train nothing."""
+def _prepared(
+    trainer: Trainer,
+    *,
+    watch: Watch | None = None,
+    rows: Callable[[str], Rows] | None = None,
+    more: Sequence[Setting] = (),
+    section: str = "",
+) -> SessionCallback:
+    """Let a trainer take its batches and leave its checkpoints where a session has them.
+
+    Args:
+        trainer: The trainer.
+        watch: Looks at the model and judges it; None judges by the validation loss.
+        rows: Returns the examples of a split, to look at them; None takes the trainer's data sets.
+        more: What can be set while it trains, besides what every trainer lets be set.
+        section: The part of the config where those numbers stand; empty where they do not.
+    """
+    watch = watch or LossWatch()
+    surface = HuggingFaceSurface(trainer, watch, rows=rows, more=more, section=section)
+    trainer.remove_callback(PrinterCallback)  # the journal has the numbers
+    return SessionCallback(trainer, surface, watch)

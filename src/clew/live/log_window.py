@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import Trainer
 
 _FILE = "log_window.json"
@@ -21,6 +22,15 @@ class LogWindow:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self._before: tuple[int, Tensor | float] = (0, 0.0)
+
+    def step_loss(self) -> Tensor:
+        """Return the loss [] of the step that was just made, on its device; to be called after each, once."""
+        since, total = self._trainer._globalstep_last_logged, self._trainer._tr_loss.detach().clone()
+        begun, before = self._before
+        self._before = since, total
+        loss: Tensor = total - before if begun == since else total
+        return loss
 
     def save(self, directory: Path) -> None:
         """Write the sums as they are between two steps."""
@@ -44,6 +54,7 @@ class LogWindow:
             state = json.loads((directory / _FILE).read_text(encoding="utf-8"))
         self._trainer._tr_loss.fill_(state["loss"])
         self._trainer._globalstep_last_logged = state["since"]
+        self._before = state["since"], state["loss"]
         collected = self._collected()
         collected.clear()
         for name, values in state["metrics"].items():

@@ -8,7 +8,8 @@ nothing is fetched ahead, and what comes is a pure function of a position that a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ class TrainerFeed:
     Args:
         trainer: It is told to use this one. Its order is shuffled by ``data_seed``, else ``seed``, unless it asks for
             the examples as they stand.
+        timed: Surrounds the time in which a batch is made.
 
     Attributes:
         feed: Says which samples come next.
@@ -46,9 +48,11 @@ class TrainerFeed:
         UserError: If samples of its data cannot be chosen by their numbers.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, timed: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         _check(trainer)
         self._trainer = trainer
+        self._timed = timed
+        self._tokens: int | None = 0
         args = trainer.args
         self._repeats = int(getattr(trainer, "num_generations", 1))
         self._generates = self._repeats > 1
@@ -66,9 +70,20 @@ class TrainerFeed:
 
     def __next__(self) -> Any:
         if self._uses == 0:
-            self._batch, self._uses = self._made(), self._passes
+            with self._timed():
+                self._batch, self._uses = self._made(), self._passes
         self._uses -= 1
         return self._batch
+
+    @property
+    def last(self) -> Mapping[str, Any] | None:
+        """The batch that was made last, as the model takes it; None where there is none, or it is no such thing."""
+        return self._batch if isinstance(self._batch, Mapping) else None
+
+    def counted(self) -> int | None:
+        """Return how many tokens the batches since the last call have; None where nobody knows."""
+        tokens, self._tokens = self._tokens, 0
+        return tokens
 
     @property
     def unit(self) -> str:
@@ -140,7 +155,12 @@ class TrainerFeed:
         rows = trainer._train_batch_size * (args.steps_per_generation if self._generates else 1)
         ids = self.feed.take(rows * args.world_size // self._repeats)
         mine = np.repeat(ids, self._repeats)[args.process_index * rows : (args.process_index + 1) * rows]
-        return self._collate(self._fetch(mine))
+        batch = self._collate(self._fetch(mine))
+        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        # A mask that is on a device already is not asked: that would wait for it.
+        here = isinstance(mask, torch.Tensor) and mask.device.type == "cpu" and self._tokens is not None
+        self._tokens = (self._tokens or 0) + int(mask.count_nonzero()) if mask is not None and here else None
+        return batch
 
     def _install(self) -> None:
         trainer, args = self._trainer, self._trainer.args

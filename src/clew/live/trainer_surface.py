@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from clew.checkpoints.rng import kept_rng
 from clew.data.order import permute
 from clew.errors import UserError
+from clew.health.probe import HealthProbe
 from clew.inspection.samples import Scorer, Selection
 from clew.live.language_rows import PreparedRows
 from clew.live.language_scores import LanguageScorer, Rows, Tokens, likelihoods
@@ -71,7 +73,8 @@ class HuggingFaceSurface:
         more: Sequence[Setting] = (),
         section: str = "",
     ) -> None:
-        self.feed = TrainerFeed(trainer)
+        self._probe = HealthProbe()
+        self.feed = TrainerFeed(trainer, self._probe.data)
         self.window = LogWindow(trainer)
         self._trainer = trainer
         self._watch = watch
@@ -81,10 +84,21 @@ class HuggingFaceSurface:
         # The training loop saves where a callback asks for it, before it lets that callback act: so it is left to us.
         self._write = trainer._save_checkpoint
         trainer._save_checkpoint = _nothing
+        self._usual_evaluation = trainer._evaluate
+        trainer._evaluate = self._evaluation
 
     def begin(self) -> None:
         """Take note of what is configured. To be called when the training begins: before, there is no optimizer."""
         self._settings = TrainerSettings(self._trainer, self.feed, self._more, self._section)
+
+    def step_done(self) -> None:
+        """Take note of a step; nothing here waits for the device."""
+        self._trainer.state.epoch = self.feed.feed.epoch
+        self._probe.step_done(self.window.step_loss(), self.feed.counted())
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Surround a time in which nothing is done on purpose."""
+        return self._probe.pause()
 
     def save(self, directory: Path) -> None:
         """Let ``Trainer`` write its folder, and move what is in it into ``directory``."""
@@ -137,8 +151,20 @@ class HuggingFaceSurface:
         put_back(self._trainer, checkpoint, optimizer=optimizer)
 
     def digests(self) -> Mapping[str, str]:
-        """Return hashes of weights and optimizer, and of the position in the data."""
+        """Return hashes of weights and optimizer."""
         return digests(self._trainer)
+
+    def health(self) -> Mapping[str, Any]:
+        """Say how the training is doing; the activations are those of the batch that was trained on last."""
+        trainer, feed = self._trainer, self.feed.feed
+        return self._probe.report(
+            trainer.model,
+            trainer.optimizer,
+            forward=self._forward(),
+            data={"seed": feed.seed, "sampler": "feed", "samples_seen": feed.samples_seen, "batch": feed.batch_size},
+            step=trainer.state.global_step,
+            together=False,  # other ranks may have no session that asks
+        )
 
     def scorer(self, split: str) -> Scorer:
         """Return what scores a split's examples as they are trained on."""
@@ -169,6 +195,19 @@ class HuggingFaceSurface:
     def _known(self) -> TrainerSettings:
         assert self._settings is not None, "a session stands at no boundary before the training begins"
         return self._settings
+
+    def _evaluation(self, *args: Any, **options: Any) -> Any:
+        """Evaluate as ``Trainer`` does in its loop; that is no part of a step's time."""
+        with self._probe.pause():
+            return self._usual_evaluation(*args, **options)
+
+    def _forward(self) -> Callable[[], object] | None:
+        """What runs a batch through the model; None where batches are prompts, which are first to be completed."""
+        batch, trainer = self.feed.last, self._trainer
+        if batch is None:
+            return None
+        inputs = {name: value for name, value in trainer._prepare_input(batch).items() if name != "labels"}
+        return lambda: trainer.model(**inputs)
 
     def _information(self, seed: int, weights: Weights, method: Fisher) -> Mapping[str, Tensor]:
         """The Fisher information of weights on the examples that are trained on."""

@@ -100,7 +100,7 @@ def _prepare(rows: list[dict[str, Any]], tokenizer: Any) -> Iterable[dict[str, A
     trl, datasets = require("trl", extra="tune"), require("datasets", extra="tune")
     trainer = object.__new__(trl.SFTTrainer)
     trainer._tokenizer, trainer.chat_template, trainer.completion_only_loss = tokenizer, None, True
-    with tempfile.TemporaryDirectory() as folder, _quiet(datasets):
+    with tempfile.TemporaryDirectory() as folder, _quiet(datasets), _kept_devices():
         arguments = trl.SFTConfig(
             output_dir=folder,
             max_length=None,
@@ -132,6 +132,20 @@ def _quiet(datasets: Any) -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def _kept_devices() -> Iterator[None]:
+    """Leave what Accelerate knows of this process as it was: new arguments reset it, and a trainer may be training."""
+    state = require("accelerate", extra="tune").state
+    kinds = (state.PartialState, state.AcceleratorState, state.GradientState)
+    known = [(kind._shared_state, dict(kind._shared_state)) for kind in kinds]
+    try:
+        yield
+    finally:
+        for present, before in known:
+            present.clear()
+            present.update(before)
 
 
 def show(labelled: Labelled, tokenizer: Any, max_length: int | None = None) -> str:

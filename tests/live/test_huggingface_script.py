@@ -1,0 +1,77 @@
+"""``clew.callback``: a script with a Hugging Face trainer is a run, is steered like one, and goes on after a stop."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_support import Recorder, numbers_trainer
+from script_support import apart, run_of, typed
+
+import clew
+from clew.checkpoints import CheckpointStore
+from clew.errors import UserError
+from clew.runs import Command, State
+from clew.session import Session
+
+pytestmark = pytest.mark.slow
+
+
+def trained(folder, recorder, *, orders=(), name="numbers", **arguments):
+    """Train as a script would in a process of its own; orders wait for it at its first boundary."""
+    given = {"save_strategy": "steps", "save_steps": 3} | arguments
+    trainer = numbers_trainer(folder, recorder, **given)
+    callback = clew.callback(trainer, name=name, workspace=folder, origin=typed(folder))
+    trainer.add_callback(callback)
+    attach = Session.attach
+
+    def ordered(self, *args, **options):
+        for verb, said, at in orders:
+            self.run.inbox.post(Command(verb, said, at=at))
+        return attach(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "attach", ordered)
+        apart(trainer.train)
+    return trainer
+
+
+def test_a_script_is_a_run_that_completes_with_its_metrics_and_checkpoints(tmp_path):
+    recorder = Recorder()
+    trained(tmp_path, recorder)
+    run = run_of(tmp_path, "numbers")
+    assert run.state is State.COMPLETED
+    assert [event["step"] for event in run.events("metric")] == list(range(1, 9))
+    assert run.result.metrics["loss"] == list(run.events("metric"))[-1]["values"]["loss"]
+    assert [one.step for one in CheckpointStore(run.checkpoints).all()] == [6, 3], "as often as save_steps says"
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+def test_a_stopped_script_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    order = ("set", {"lr": "*2", "batch_size": 8}, 2)
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    straight = trained(tmp_path / "a", whole, orders=[order])
+    trained(tmp_path / "b", first, orders=[order, ("stop", {}, 4)])
+    run = run_of(tmp_path / "b", "numbers")
+    assert run.state is State.STOPPED
+    again = trained(tmp_path / "b", second)
+    assert run.state is State.COMPLETED
+    assert first.steps + second.steps == whole.steps
+    assert again.model.weight.tolist() == straight.model.weight.tolist()
+
+
+def test_the_callback_may_be_left_to_be_added_by_itself(tmp_path):
+    trainer = numbers_trainer(tmp_path, Recorder())
+    callback = clew.callback(trainer, name="numbers", workspace=tmp_path, origin=typed(tmp_path))
+    apart(trainer.train)
+    assert trainer.callback_handler.callbacks.count(callback) == 1
+    assert run_of(tmp_path, "numbers").state is State.COMPLETED
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    trainer = numbers_trainer(tmp_path, Recorder())
+    trainer.args.load_best_model_at_end = True
+    with pytest.raises(UserError, match="load_best_model_at_end wants checkpoints in output_dir"):
+        clew.callback(trainer)
+    trainer = numbers_trainer(tmp_path, Recorder())
+    clew.callback(trainer, name="numbers", workspace=tmp_path, origin=typed(tmp_path))
+    with pytest.raises(UserError, match="a run goes on from its own checkpoints\n  leave resume_from_checkpoint out"):
+        trainer.train(resume_from_checkpoint=True)
