@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clew.config import NOT_HASHED, InputPath, Plugin, config
     from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
     from clew.jobs import JobConfig, RuntimeConfig, job
+    from clew.live.huggingface import callback
     from clew.runs import JobResult, Run, State, Workspace
     from clew.session import CheckpointConfig, Outcome, Session, Setting, Surface
     from clew.session.live import LiveRun, When
@@ -26,6 +27,7 @@ _HOMES = {
     "clew.config": ("NOT_HASHED", "InputPath", "Plugin", "config"),
     "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
+    "clew.live.huggingface": ("callback",),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
     "clew.session": ("CheckpointConfig", "Outcome", "Session", "Setting", "Surface"),
     "clew.session.live": ("LiveRun", "When"),
@@ -61,6 +63,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "attach",
+    "callback",
     "config",
     "job",
     "run",
