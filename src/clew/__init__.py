@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from clew.config import NOT_HASHED, InputPath, Plugin, config
     from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
     from clew.jobs import JobConfig, RuntimeConfig, job
+    from clew.live.fit import Trainer
     from clew.live.huggingface import callback
+    from clew.live.plain import session
     from clew.runs import JobResult, Run, State, Workspace
     from clew.session import CheckpointConfig, Outcome, Session, Setting, Surface
     from clew.session.live import LiveRun, When
@@ -28,6 +30,8 @@ _HOMES = {
     "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
     "clew.live.huggingface": ("callback",),
+    "clew.live.fit": ("Trainer",),
+    "clew.live.plain": ("session",),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
     "clew.session": ("CheckpointConfig", "Outcome", "Session", "Setting", "Surface"),
     "clew.session.live": ("LiveRun", "When"),
@@ -58,6 +62,7 @@ __all__ = [
     "State",
     "Surface",
     "Task",
+    "Trainer",
     "UserError",
     "When",
     "Workspace",
@@ -67,6 +72,7 @@ __all__ = [
     "config",
     "job",
     "run",
+    "session",
 ]
 
 
@@ -85,14 +91,14 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps ``clew.config`` the decorator.
+    """Keeps ``clew.config`` the decorator, and ``clew.session`` the context manager.
 
-    A package there has the same name, and whoever first imports it would have Python put it in the decorator's place.
+    Packages there have the same names, and whoever first imports one would have Python put it in the other's place.
     ``from clew.config import ...`` does not look here and finds the package.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not (name == "config" and isinstance(value, ModuleType)):
+        if not (name in ("config", "session") and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

@@ -72,7 +72,7 @@ class Request:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     live: LiveConfig = field(default_factory=LiveConfig)
     workspace: Path | str | None = None
-    origin: Origin = field(default_factory=Origin.of_process)
+    origin: Origin = field(default_factory=lambda: Origin.of_process())
 
 
 class _Surrounding:
