@@ -61,7 +61,7 @@ class Walk:
 
     def __init__(self, config: WalkConfig) -> None:
         self.lr, self.decay, self.last = config.lr, config.decay, config.steps
-        self.position, self.momentum, self.done = 0.0, 0.0, 0
+        self.position, self.momentum, self.done, self.fade = 0.0, 0.0, 0, 0.5
         self.random = random.Random(config.seed)
         self.feed = Feed(20, config.seed, 2)
         self.taken: list[list[int]] = []
@@ -69,14 +69,14 @@ class Walk:
     def step(self) -> None:
         ids = self.feed.take()
         self.taken.append(ids.tolist())
-        self.momentum = 0.5 * self.momentum + float(ids.sum()) * self.random.random()
+        self.momentum = self.fade * self.momentum + float(ids.sum()) * self.random.random()
         self.position = self.position * (1 - self.decay) + self.lr * self.momentum
         self.done += 1
 
     def settings(self) -> list[clew.Setting]:
         return [
             clew.Setting("lr", lambda: self.lr, partial(setattr, self, "lr"), low=0, key="lr"),
-            clew.Setting("push", lambda: self.momentum, partial(setattr, self, "momentum")),
+            clew.Setting("fade", lambda: self.fade, partial(setattr, self, "fade"), low=0, high=1),
             clew.Setting(
                 "steps", lambda: self.last, partial(setattr, self, "last"), low=self.done + 1, whole=True, key="steps"
             ),

@@ -54,30 +54,37 @@ class LocalWorker:
     def poll(self) -> State:
         """Return the run's state; record a death that the worker could not record itself."""
         code = self._process.poll() if self._process else None
-        if self._has_gone_on():
-            return self.run.state
         state = self.run.state
+        if self._has_gone_on():
+            return self._reaped(code, state)
         if self._process and code is None and state in FINAL:
             # It has said its last word and is on its way out: reap it.
             code = self._process.wait(timeout=CLAIM_SECONDS)
-        if self._log and code is not None:
-            self._reap_log(self._log)
+        self._reaped(code, state)
         if code is None:
             return state if state is not State.INTERRUPTED else self._record_death("the worker is gone")
         if self.run.states.read().state in ACTIVE:
             return self._record_death(_describe(code), signal.Signals(-code).name if code < 0 else None)
         return state
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process itself has ended, as far as it is a child of this one."""
+        return self._process is None or self._process.returncode is not None
+
     def _has_gone_on(self) -> bool:
         """Whether the process works on as another run, after a ``fork --switch``; then its end is not this run's."""
         now = self.run.states.read()
         return bool(now.successor) and now.state in FINAL and now.attempt == self._attempt
 
-    def _reap_log(self, log: subprocess.Popen[bytes]) -> None:
-        """Let the filter end; what the worker has left running and may still print must not hold us up."""
-        with suppress(subprocess.TimeoutExpired):
-            log.wait(timeout=_LOG_SECONDS)
-        self._log = None
+    def _reaped(self, code: int | None, state: State) -> State:
+        """Let the filter of a worker that has ended end, too; and return the state."""
+        if self._log and code is not None:
+            # What the worker has left running and may still print must not hold us up.
+            with suppress(subprocess.TimeoutExpired):
+                self._log.wait(timeout=_LOG_SECONDS)
+            self._log = None
+        return state
 
     def _record_death(self, reason: str, by: str | None = None) -> State:
         """Write the state and a result for a worker that was killed, unless somebody else has gone on already."""
