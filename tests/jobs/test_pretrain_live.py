@@ -202,15 +202,27 @@ def test_it_goes_on_from_the_newest_checkpoints_weights_where_that_is_wanted(at,
     assert all(loss < 10 for loss in losses.values())
 
 
-def test_it_waits_for_somebody_where_that_is_wanted(poisoned, tmp_path):
+def test_it_waits_for_somebody_where_that_is_wanted(poisoned, tmp_path, monkeypatch):
     poisoned(6)
-    run = new_run(tmp_path, "pretrain")
-    for verb, args in (("reset", {"to": "last"}), ("stop", {})):
-        run.inbox.post(Command(verb, args, at=6))
-    assert attempt(pretrain, run, small(live=LiveConfig(on_nan="pause"))) is None
-    assert next((event["verb"], event["outcome"]) for event in run.events("command")) == ("reset", "applied")
-    assert run.state is State.STOPPED
-    assert attempt(pretrain, run, small()).notes["steps"] == 14
+    run, rescue = new_run(tmp_path, "pretrain"), Session.rescue
+
+    def answered(session: Session[Any], step: int, error: Exception) -> None:
+        rescue(session, step, error)
+        for verb, args in (("reset", {"to": "last"}), ("resume", {})):
+            run.inbox.post(Command(verb, args))
+
+    monkeypatch.setattr(Session, "rescue", answered)
+    outcome = attempt(pretrain, run, small(live=LiveConfig(on_nan="pause")))
+    assert [(event["verb"], event["at"], event["outcome"]) for event in run.events("command")] == [
+        ("pause", 6, "applied"),
+        ("reset", 6, "applied"),
+        ("resume", 6, "applied"),
+    ]
+    assert [(event["kind"], event["at"]) for event in run.events("paused", "resumed")] == [
+        ("paused", 6),
+        ("resumed", 6),
+    ]
+    assert outcome.notes["steps"] == 14
 
 
 def test_what_a_run_notes_about_itself_does_not_change_what_it_is():
