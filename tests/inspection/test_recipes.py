@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clew.errors import UserError
-from clew.inspection.recipes import parse
+from clew.inspection.recipes import parse, request
 from fake_scorer import FakeScorer
 
 LOSS = [0.5, 3.0, 1.0, math.nan, 3.0, 0.1, 2.0, 1.0]
@@ -286,3 +286,12 @@ def test_a_file_that_is_no_list_of_ids_says_where(content, error, tmp_path: Path
     with pytest.raises(UserError) as caught:
         chosen(f"ids {path}", scorer)
     assert str(caught.value).startswith(error.format(path=path))
+
+
+def test_what_is_sent_can_be_read_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert request("0.5 ids a.txt + 0.5 all") == {"recipe": f'0.5 ids "{tmp_path}/a.txt" + 0.5 all'}
+    assert request("all", "given") == {"recipe": "all", "order": "given"}
+    for nonsense in (("harest 3", ""), ("all", "odd")):
+        with pytest.raises(UserError):
+            request(*nonsense)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew.cli.finding import find, find_run, workspace_of
 from clew.errors import UserError
+from clew.inspection.recipes import request
 from clew.runs import ACTIVE, Run, State, Workspace
 from clew.runs.states import why_not_live
 from clew.session.live import LiveRun, When
@@ -102,16 +103,8 @@ def _given(arguments: Namespace) -> dict[str, Any]:
             to = {} if arguments.to is None else {"to": arguments.to}
             return {**to, **({"optimizer": True} if arguments.optimizer else {})}
         case "select":
-            return _selection(" ".join(arguments.recipe), arguments.order)
+            return dict(request(" ".join(arguments.recipe), arguments.order))
     return {}
-
-
-def _selection(recipe: str, order: str) -> dict[str, Any]:
-    """What is nonsense anywhere is told before it is sent."""
-    from clew.inspection.recipes import parse
-
-    parse(recipe)
-    return {"recipe": recipe, **({"order": order} if order else {})}
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -209,5 +209,19 @@ def parse(text: str, order: str = ORDERS[0]) -> Recipe:
     return Recipe(read_terms(text), order)
 
 
+def request(text: str, order: str = "") -> dict[str, str]:
+    """Return the arguments of the command ``select``. What is nonsense anywhere is told before it is sent.
+
+    Args:
+        text: The recipe; files that it names are written out, since who reads them is elsewhere.
+        order: One of :data:`ORDERS`; empty leaves it out.
+
+    Raises:
+        UserError: If it is no recipe, or no order.
+    """
+    recipe = parse(text, order or ORDERS[0])
+    return {"recipe": str(recipe), **({"order": order} if order else {})}
+
+
 def _bound(value: float) -> str:
     return "" if value in (float("inf"), float("-inf")) else json.dumps(value)

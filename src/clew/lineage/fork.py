@@ -16,7 +16,7 @@ from clew.checkpoints import CheckpointStore
 from clew.config import diff, plain, to_yaml
 from clew.config.source import read_file
 from clew.errors import RunFailed, UserError
-from clew.inspection.recipes import parse as parse_recipe
+from clew.inspection.recipes import request
 from clew.jobs.loading import LoadedJob, config_below, load_job, origins_with_content
 from clew.lineage.words import understood
 from clew.runs import Command, Run, RunInfo
@@ -121,8 +121,7 @@ def _has(parent: Run, at: str) -> bool:
 
 def _prepared(parent: Run, asked: Asked) -> Run:
     """Make the child's directory under a hidden name, with the commands that wait for its first boundary."""
-    if asked.select:
-        parse_recipe(asked.select)
+    selection = request(asked.select, asked.order) if asked.select else None
     changes = understood(parent, asked.words)
     name = asked.name or _name(parent)
     loaded = load_child(parent, name, changes.overrides)
@@ -140,9 +139,8 @@ def _prepared(parent: Run, asked: Asked) -> Run:
     child = stage_run(parent.path.parent, info, to_yaml(loaded.plain), origins_with_content(loaded))
     if changes.settings:
         child.inbox.post(Command("set", dict(changes.settings), issuer="fork"))
-    if asked.select:
-        order = {"order": asked.order} if asked.order else {}
-        child.inbox.post(Command("select", {"recipe": asked.select, **order}, issuer="fork"))
+    if selection:
+        child.inbox.post(Command("select", dict(selection), issuer="fork"))
     return child
 
 

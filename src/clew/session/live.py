@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clew.errors import RunFailed, UserError, did_you_mean
+from clew.inspection.recipes import request
 from clew.runs import Command, JournalTail, Run, State
 from clew.runs.states import OWNED, why_not_live
 from clew.session.commands import APPLIED
@@ -202,7 +203,7 @@ class LiveRun:
         Returns:
             The command.
         """
-        return self.send("select", {"recipe": recipe, **({"order": order} if order else {})}, when, wait)
+        return self.send("select", request(recipe, order), when, wait)
 
     def inspect(self, split: str = "train", *, when: When = NOW, wait: bool | float = False, **options: Any) -> Sent:
         """Score every sample of a split, and write a table of them as an artifact.
