@@ -87,6 +87,7 @@ def test_everything_comes_in_one_transfer(decoder, monkeypatch):
     for name in ("cpu", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"):
         monkeypatch.setattr(torch.Tensor, name, counting(fetched, name, getattr(torch.Tensor, name)))
     model, optimizer, tokens, probe = decoder
+    monkeypatch.setattr("clew.health.collecting.at_hand", lambda tensor: False)  # as on a GPU
     # Not the generators: the states of those of the CPU are on the CPU.
     monkeypatch.setattr("clew.health.activations.kept_rng", lambda: torch.no_grad())
     probe.report(model, optimizer, forward=lambda: model(tokens), step=40)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Muon, Optimizer
 
-from clew.health.collecting import pieces
+from clew.health.collecting import pieces, squares
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ def _adam(trained: Trained) -> Tensor | None:
         return None
     first = _correction(group["betas"][0], trained)
     second = _correction(group["betas"][1], trained)
-    squares = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    total = torch.zeros((), device=squares.device)
-    for mean, square in pieces(state["exp_avg"], squares):
-        total = total + (group["lr"] * mean / first / ((square / second).sqrt() + group["eps"])).square().sum()
-    return total
+    uncentered = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    total = torch.zeros((), device=uncentered.device)
+    for mean, square in pieces(state["exp_avg"], uncentered):
+        steps = square.sqrt().div_(second**0.5).add_(group["eps"])
+        total = total + squares(torch.div(mean, steps, out=steps))
+    moved: Tensor = total * (group["lr"] / first) ** 2
+    return moved
 
 
 def _sgd(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
@@ -123,8 +125,9 @@ def _sgd(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
     for slope, weight, fading in pieces(gradient, parameter, gradient if buffer is None else buffer):
         moved = slope + group["weight_decay"] * weight
         moved = moved + group["momentum"] * fading if buffer is not None else moved
-        total = total + (group["lr"] * moved).square().sum()
-    return total
+        total = total + squares(moved)
+    whole: Tensor = total * group["lr"] ** 2
+    return whole
 
 
 def _muon(parameter: nn.Parameter, trained: Trained) -> Tensor | None:
@@ -173,4 +176,5 @@ def _dense(parameter: nn.Parameter) -> Tensor | None:
 
 def _scaled(tensor: Tensor, scale: Any = 1.0) -> Tensor:
     """The sum of squares of a tensor that is scaled by a number or a tensor []."""
-    return torch.stack([(part * scale).square().sum() for (part,) in pieces(tensor)]).sum()
+    found: Tensor = squares(tensor) * scale**2
+    return found
