@@ -55,6 +55,7 @@ KINDS = {
     "command": "somebody asked for something, and what became of it",
     "failure": "something failed, and the run went on or ended",
     "generation": "an answer of an evaluation",
+    "health": "how the training is doing",
     "horizon": "how far the run goes",
     "metric": "numbers of a step",
     "paused": "the run makes no further step until it is told to",
@@ -257,7 +258,7 @@ def _written(node: ast.AST) -> str:
         return ""
     owner = ast.unparse(node.func.value)
     is_write = node.func.attr == "write" and owner.endswith("journal")
-    is_event = node.func.attr == "event" and owner.endswith("session")
+    is_event = node.func.attr == "event" and owner.endswith(("session", "boundary"))
     kind = node.args[0]
     return str(kind.value) if (is_write or is_event) and isinstance(kind, ast.Constant) else ""
 

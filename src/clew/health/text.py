@@ -19,14 +19,14 @@ def render(report: Mapping[str, Any], name: str) -> str:
     where = "" if report.get("step") is None else f", at step {report['step']}"
     lines = [f"{name}: {report.get('verdict')}{where}"]
     lines += [f"  {finding.get('word')!s:<4}  {finding.get('text')}" for finding in report.get("findings") or ()]
-    facts = [fact for area in _TELLERS if report.get(area) for fact in _tell(area, report[area])]
+    facts = [fact for area in _TELLERS if report.get(area) for fact in _told(area, report[area])]
     width = max((len(label) for label, _ in facts), default=0)
     lines += ["", *(f"{label:<{width}}  {text}".rstrip() for label, text in facts)] if facts else []
-    table = _tell("layers", report.get("numerics") or {})
+    table = _told("layers", report.get("numerics") or {})
     return "\n".join([*lines, *(["", *(text for _, text in table)] if table else [])])
 
 
-def _tell(area: str, section: Any) -> list[tuple[str, str]]:
+def _told(area: str, section: Any) -> list[tuple[str, str]]:
     try:
         return list({**_TELLERS, "layers": _layers}[area](section))
     except (KeyError, TypeError, ValueError, AttributeError):
