@@ -189,7 +189,8 @@ class Live:
         Args:
             metrics: Names to numbers or to tensors of one element.
         """
-        self.session.log(self.step_number, metrics)
+        values = {name: one.detach() if isinstance(one, Tensor) else one for name, one in metrics.items()}
+        self.session.log(self.step_number, values)
 
     def evaluate(self) -> dict[str, float]:
         """Do what ``clew evaluate`` does, and log it.
