@@ -27,7 +27,17 @@ from clew.session.saving import Saver
 from clew.session.settings import write
 from clew.session.signals import StopSignals
 from clew.session.steering import Steering
-from clew.session.surface import CheckpointConfig, Digestible, LiveConfig, RunStopped, Surface, idle, settings_of
+from clew.session.surface import (
+    Checkable,
+    CheckpointConfig,
+    Digestible,
+    LiveConfig,
+    RunStopped,
+    Surface,
+    idle,
+    settings_of,
+)
+from clew.session.verbs.health import note_health
 
 ConfigT = TypeVar("ConfigT")
 
@@ -289,6 +299,13 @@ class Session(Generic[ConfigT]):
             raise RunStopped(*self._stop, step)
 
     def _act(self, step: int, metric: float | None) -> None:
+        place = self._place(step, metric)
+        self._steering.replay(place)
+        self._steering.carry_out(place, self._ends)
+        with idle(self._saver.surface):
+            self._steering.hold(place, self._ends)
+
+    def _place(self, step: int, metric: float | None = None) -> Place:
         hooks = Hooks(
             standing=lambda: self._steering.ledger.standing,
             horizon=self.horizon,
@@ -296,11 +313,7 @@ class Session(Generic[ConfigT]):
             switch=self._go_on_as,
             is_wanted_elsewhere=self._is_wanted_elsewhere,
         )
-        place = Place(step, self.run, self._journal, self._saver, hooks, metric=metric, restored=self._restored or 0)
-        self._steering.replay(place)
-        self._steering.carry_out(place, self._ends)
-        with idle(self._saver.surface):
-            self._steering.hold(place, self._ends)
+        return Place(step, self.run, self._journal, self._saver, hooks, metric=metric, restored=self._restored or 0)
 
     def _become(self, name: str, step: int) -> None:
         """Go on as a child, whose first checkpoint holds the state of this step; the parent has ended here."""
@@ -331,21 +344,27 @@ class Session(Generic[ConfigT]):
 
     def _notes_at(self, step: int) -> bool:
         """Whether the run notes something about itself at this step."""
-        every, health = self._live.digest_every, self._live.health_every
-        return (every is not None and (step % every == 0 or step == self._total)) or (
-            health is not None and step % health == 0
-        )
+        return self._is_digest_due(step) or self._is_health_due(step)
+
+    def _is_digest_due(self, step: int) -> bool:
+        every = self._live.digest_every
+        return every is not None and (step % every == 0 or step == self._total)
+
+    def _is_health_due(self, step: int) -> bool:
+        every = self._live.health_every
+        return every is not None and step % every == 0
 
     def _note(self, step: int) -> None:
-        """Note a hash of the state, where it is due."""
-        every = self._live.digest_every
+        """Note a hash of the state and how the training is doing, where they are due."""
         surface: object = self._saver.surface
-        if every is None or self._noted == step or not isinstance(surface, Digestible):
+        if self._noted == step:
             return
-        if step % every == 0 or step == self._total:
-            self._noted = step
-            with idle(self._saver.surface):
+        self._noted = step
+        with idle(self._saver.surface):
+            if self._is_digest_due(step) and isinstance(surface, Digestible):
                 self._journal.write("digest", step=step, **surface.digests())
+            if self._is_health_due(step) and isinstance(surface, Checkable):
+                note_health(self._place(step))
 
     def _ends(self) -> bool:
         if self._lease.fenced is not None:
