@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clew.jobs import JobConfig, RuntimeConfig, job
     from clew.live.fit import Trainer
     from clew.live.huggingface import callback
+    from clew.live.lightning import attach_lightning
     from clew.live.plain import session
     from clew.runs import JobResult, Run, State, Workspace
     from clew.session import CheckpointConfig, Outcome, Session, Setting, Surface
@@ -31,6 +32,7 @@ _HOMES = {
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
     "clew.live.huggingface": ("callback",),
     "clew.live.fit": ("Trainer",),
+    "clew.live.lightning": ("attach_lightning",),
     "clew.live.plain": ("session",),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
     "clew.session": ("CheckpointConfig", "Outcome", "Session", "Setting", "Surface"),
@@ -68,6 +70,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "attach",
+    "attach_lightning",
     "callback",
     "config",
     "job",

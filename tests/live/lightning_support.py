@@ -124,6 +124,7 @@ class Fit:
             with Session(run, None, number) as session:
                 attach(session, trainer, seed=3, checkpoint=CheckpointConfig(every=self.every), **self.attached)
                 trainer.fit(module, self.data(), validation)
+                run, number = session.run, session.attempt  # it may have gone on as a child
         except RunStopped as stopped:
             run.states.move(stopped.state, attempt=number)
             return module

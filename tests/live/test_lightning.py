@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from lightning_support import WARNINGS, Cnn, Fit, Mlp, loader, metrics_of, new_run, new_trainer, samples, weights
+from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset, WeightedRandomSampler
 
-from clew.errors import UserError
+from clew.errors import NotFinite, UserError
 from clew.inspection.samples import Part, Selection
 from clew.live.lightning import attach
 from clew.live.lightning_surface import LightningSurface
-from clew.runs import Command, State
+from clew.runs import Command, Run, RunInfo, State
+from clew.runs.run import stage_run
 from clew.session import Session
 
 pytestmark = WARNINGS
@@ -384,6 +386,103 @@ def test_losses_of_samples_are_the_same_one_by_one_and_together(tmp_path, monkey
     assert found["alone"] == pytest.approx(found["together"], rel=1e-6)
 
 
+def test_weights_of_a_checkpoint_are_merged_into_those_that_train_also_after_a_kill(tmp_path, killing, monkeypatch):
+    seen = {}
+
+    def note(surface):
+        seen.setdefault("optimizer", []).append(len(surface._trainer.optimizers[0].state))
+        seen["now"] = {name: one.clone() for name, one in surface._module.state_dict().items()}
+
+    def before(session, step):
+        if step == 12:
+            seen["before"] = {name: one.clone() for name, one in session._saver.surface._module.state_dict().items()}
+        return due(session, step)
+
+    due = Session.due
+    at_boundary(monkeypatch, 12, note)
+    monkeypatch.setattr(Session, "due", before)
+    script = [("merge", {"sources": [".", "5"]}, 12), ("merge", {"sources": [".", "r@77"]}, 13)]
+    calm, disturbed = steered(tmp_path / "calm", *script), steered(tmp_path / "disturbed", *script)
+    module = Fit()(calm)
+    assert [outcome[:30] for *_, outcome in told(calm)] == ["applied", "rejected: r: there is no check"]
+    old = load_file(next((calm.path / "kept").glob("*5")) / "model.safetensors")
+    old = {name.partition(".")[2]: value for name, value in old.items()}
+    for name, value in seen["now"].items():
+        if value.is_floating_point() and "running" not in name:
+            torch.testing.assert_close(value, (seen["before"][name] + old[name]) / 2)
+    assert seen["optimizer"] == [0]
+    killing(Fit(), disturbed, 14)
+    assert weights(Fit()(disturbed)) == weights(module)
+
+
+def test_the_surest_weights_win_a_fisher_merge(tmp_path):
+    run = steered(tmp_path, ("merge", {"sources": [".", "5"], "method": {"type": "fisher", "samples": 8}}, 8))
+    module = Fit(max_steps=12)(run)
+    assert [outcome for *_, outcome in told(run)] == ["applied"]
+    assert weights(module) != weights(Fit(max_steps=12)(new_run(tmp_path / "plain")))
+
+
+def prepared(run, name):
+    """A child that waits for its parent's state."""
+    return stage_run(run.path.parent, RunInfo(id=name, job="script", parent="r"), "{}", {})
+
+
+def test_a_fork_goes_on_as_its_parent_and_so_does_a_process_that_switches(tmp_path):
+    calm = new_run(tmp_path / "calm")
+    module = Fit()(calm)
+    run = new_run(tmp_path / "parent")
+    child, heir = prepared(run, "child"), prepared(run, "heir")
+    run.inbox.post(Command("fork", {"staging": child.path.name}, at=8))
+    run.inbox.post(Command("fork", {"staging": heir.path.name, "switch": True}, at=13))
+    ended = Fit()(run)
+    assert [outcome for *_, outcome in told(run)] == ["applied"] * 2
+    assert run.state is State.STOPPED and run.states.read().successor == "heir"
+    heir, child = (Run(run.path.parent / name) for name in ("heir", "child"))
+    assert heir.state is State.COMPLETED and weights(ended) == weights(module)
+    # The fork that was taken beside the training, and resumed in a trainer of its own.
+    assert weights(Fit()(child)) == weights(module)
+    wanted = metrics_of(calm)
+    assert metrics_of(run) | metrics_of(heir) == wanted
+    assert metrics_of(child) == {step: values for step, values in wanted.items() if step > 8}
+
+
+def test_a_child_trains_on_its_selection_from_its_very_first_batch(tmp_path):
+    run = new_run(tmp_path)
+    child = prepared(run, "child")
+    run.inbox.post(Command("fork", {"staging": child.path.name}, at=8))
+    Fit()(run)
+    child = Run(run.path.parent / "child")
+    child.inbox.post(Command("select", {"recipe": "where part1 == 1"}, at=8))
+    module = Fit()(child)
+    assert [outcome for *_, outcome in told(child)] == ["applied"]
+    chosen = {number for number, label in enumerate(samples().tensors[1].tolist()) if label == 1}
+    assert set(flat(module.batches)) == chosen
+    assert len(module.batches) == 16
+
+
+def test_an_end_that_was_set_holds_for_a_run_that_died_there(tmp_path, killing):
+    script = [("set", {"steps": 14}, 6)]
+    calm, disturbed = steered(tmp_path / "calm", *script), steered(tmp_path / "disturbed", *script)
+    module = Fit(every=7)(calm)
+    shutil.copytree(calm.checkpoints, disturbed.checkpoints, dirs_exist_ok=True)
+    again = Fit(every=7)(disturbed)
+    assert again.batches == [] and weights(again) == weights(module)
+
+
+def test_parameters_that_are_called_like_settings_hold_also_in_a_child(tmp_path):
+    fit = Fit(lambda: Mlp("adamw"), max_steps=10)
+    fit.attached = {"params": {"lr": 0.001, "batch_size": 2, "steps": 8}}
+    parent = new_run(tmp_path / "parent")
+    module = fit(parent)
+    assert max(metrics_of(parent)) == 8 and {len(batch) for batch in module.batches} == {2}
+    assert metrics_of(parent)[1]["lr"] == 0.001
+    fit.attached = {"params": {"lr": 0.002, "batch_size": 2, "steps": 8}}
+    child = child_of(parent, tmp_path / "child", 5)
+    fit(child)
+    ours, theirs = metrics_of(child), metrics_of(parent)
+    assert ours[6]["lr"] == pytest.approx(2 * theirs[6]["lr"])
+
+
 class Lines(Dataset):
     """A data set whose samples are made when they are asked for, with random numbers."""
 
@@ -469,7 +568,7 @@ class Adversaries(Mlp):
 
 def test_with_manual_optimization_a_step_is_a_batch(tmp_path, killing):
     fit = Fit(Adversaries, max_steps=-1, max_epochs=2)
-    script = [("set", {"steps": 9}, 4), ("set", {"gradient_clip_val": 1}, 4), ("set", {"lr": 0.05}, 6)]
+    script = [("set", {"steps": 9}, 4), ("set", {"gradient_clip_val": 1}, 4), ("set", {"lr.optimizer1": 0.05}, 6)]
     calm, disturbed = steered(tmp_path / "calm", *script), steered(tmp_path / "disturbed", *script)
     module = fit(calm)
     assert max(metrics_of(calm)) == 20
@@ -518,10 +617,8 @@ def test_a_signal_lets_the_run_save_before_it_ends(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_fails_the_run(tmp_path):
-    from clew.errors import RunFailed
-
     run = new_run(tmp_path)
-    with pytest.raises(RunFailed, match="the loss is no longer finite at step"):
+    with pytest.raises(NotFinite, match="the loss is no longer finite at step"):
         Fit(lambda: Mlp(lr=1e30), validation=False)(run)
     assert run.state is State.FAILED
 

@@ -18,12 +18,12 @@ from lightning.pytorch import Callback
 from torch import Tensor
 
 from clew.checkpoints import CheckpointStore
-from clew.errors import RunFailed, UserError
+from clew.errors import NotFinite, UserError
 from clew.live.lightning_data import TrainData, train_data
 from clew.live.lightning_guard import Guarded, GuardedSource
 from clew.live.lightning_notes import Notes, rate
 from clew.live.lightning_scoring import Losses
-from clew.live.lightning_settings import TrainerNumbers, never_decaying
+from clew.live.lightning_settings import TrainerNumbers
 from clew.live.lightning_state import announce, read_state, stand_ready, stays_here
 from clew.live.lightning_surface import LightningSurface
 from clew.live.script import open_session
@@ -43,7 +43,7 @@ class LiveCallback(Callback):  # type: ignore[misc]
         live: What the run notes about itself.
         losses: ``losses(module, batch)`` gives the loss [B] of each sample of a batch on its device. Without it samples
             are scored by the training step, one by one.
-        keys: Names of settings to the dotted keys of the run's config that they stand over.
+        params: Of the run; one that is called like a setting is put in force, whatever the trainer was made with.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class LiveCallback(Callback):  # type: ignore[misc]
         checkpoint: CheckpointConfig | None = None,
         live: LiveConfig | None = None,
         losses: Losses | None = None,
-        keys: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         self._session = session
         self._seed = seed
         self._policy = (checkpoint, live)
         self._losses = losses
-        self._keys = dict(keys or {})
+        self._params = dict(params or {})
         self._surface: LightningSurface | None = None
         self._data: TrainData | None = None
         self._loader: Any = None
         self._trainer: Any = None
         self._stood: int | None = None
-        self._never: frozenset[int] = frozenset()
+        self._numbers: TrainerNumbers | None = None
         self._notes = Notes()
 
     # How a fit begins.
@@ -84,8 +84,8 @@ class LiveCallback(Callback):  # type: ignore[misc]
                 announce(trainer, read_state(newest.path))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """See how the optimizers were made, before a state is put into them."""
-        self._never = never_decaying(trainer)
+        """Look at the optimizers as they were made, before a state is put into them."""
+        self._numbers = TrainerNumbers(trainer, lambda name: f"params.{name}" if name in self._params else "")
 
     def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
         """Let the session hear of signals."""
@@ -143,10 +143,18 @@ class LiveCallback(Callback):  # type: ignore[misc]
 
     def _begin(self, *, ended: bool = False) -> int:
         trainer = self._trainer
-        assert self._data is not None
-        numbers = TrainerNumbers(trainer, self._data, self._keys, self._finished, self._never)
-        surface = LightningSurface(trainer, self._loader, self._data, numbers, seed=self._seed, losses=self._losses)
-        self._surface, self._numbers = surface, numbers
+        assert self._data is not None and self._numbers is not None
+        surface = LightningSurface(
+            trainer,
+            self._loader,
+            self._data,
+            self._numbers,
+            finished=self._finished,
+            seed=self._seed,
+            losses=self._losses,
+            params=self._params,
+        )
+        self._surface = surface
         surface.ended = ended
         self._stood = self._session.attach(surface, *self._policy)
         self._notes.begin(trainer)
@@ -161,7 +169,7 @@ class LiveCallback(Callback):  # type: ignore[misc]
             self._session.log(step, values)
             loss = values.get("loss", 0.0)
             if not math.isfinite(loss):
-                error = RunFailed(
+                error = NotFinite(
                     f"the loss is no longer finite at step {step}", hint="lower the learning rate, or clip"
                 )
                 self._session.rescue(step, error)
@@ -190,6 +198,7 @@ class LiveCallback(Callback):  # type: ignore[misc]
         return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
 
     def _total(self) -> float:
+        assert self._numbers is not None
         return self._numbers.total()
 
 
@@ -219,18 +228,37 @@ def attach(session: Session[Any], trainer: Any, **options: Any) -> LiveCallback:
 
 
 @contextmanager
-def attach_lightning(trainer: Any, *, losses: Losses | None = None, **said: Any) -> Iterator[Session[Any]]:
-    """Make a run of this script, in which a trainer fits.
+def attach_lightning(
+    trainer: Any,
+    *,
+    params: Mapping[str, Any] | None = None,
+    losses: Losses | None = None,
+    checkpoint: CheckpointConfig | int | None = None,
+    **said: Any,
+) -> Iterator[Session[Any]]:
+    """Make a run of this script, whose training is the ``fit`` of a trainer; call it in the body.
 
     Args:
         trainer: A ``lightning.Trainer`` on one device.
-        losses: See :class:`LiveCallback`.
-        said: What the run is to be, such as ``name`` and ``seed``: the fields of :class:`clew.live.script.Request`.
+        params: The script's own numbers and words; another value of one of them is another run. One that is called like
+            a setting (``lr``, ``steps``, ``batch_size``, ...) is put in force.
+        losses: ``losses(module, batch)`` gives the loss [B] of each sample; see :class:`LiveCallback`.
+        checkpoint: When to save, and what to keep; a number saves after so many steps.
+        said: What the run is to be otherwise, such as ``name`` and ``seed``; see :class:`clew.live.script.Request`.
 
     Yields:
-        The session; call ``trainer.fit`` in the body.
+        The session; ``session.config.params`` are the parameters as the run has them.
     """
-    with open_session(**said) as session:
+    saving = CheckpointConfig(every=checkpoint) if isinstance(checkpoint, int) else checkpoint or CheckpointConfig()
+    with open_session(params=params or {}, checkpoint=saving, **said) as session:
         config = session.config
-        attach(session, trainer, seed=config.seed, checkpoint=config.checkpoint, live=config.live, losses=losses)
+        attach(
+            session,
+            trainer,
+            seed=config.seed,
+            checkpoint=config.checkpoint,
+            live=config.live,
+            losses=losses,
+            params={**(params or {}), **config.params},
+        )
         yield session

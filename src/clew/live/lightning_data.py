@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -19,13 +18,13 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    TensorDataset,
-    default_collate,
 )
 
 from clew.checkpoints.rng import rng_state, set_rng_state
 from clew.data.feed import Feed
 from clew.errors import UserError
+from clew.live.torch_data import samples_of
+from clew.live.torch_parts import storable
 
 
 class TrainData(Protocol):
@@ -43,9 +42,6 @@ class TrainData(Protocol):
 
     def __next__(self) -> Any: ...
 
-    def coming(self) -> Any:
-        """Return the batch that comes next, and stay before it; None where that is not known."""
-
     def state(self) -> dict[str, Any]:
         """Return where the data stands."""
 
@@ -62,14 +58,12 @@ class Rows:
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int) -> None:
-        size = len(loader.dataset)  # type: ignore[arg-type]
-        shuffled = isinstance(loader.sampler, RandomSampler)
-        self.feed: Feed = Feed(size, seed, loader.batch_size or 1, shuffled=shuffled)
+        samples = samples_of(loader)
+        self.feed: Feed = Feed(samples.size, seed, samples.batch_size or 1, shuffled=samples.shuffled)
+        self._samples = samples
         self._loader = loader
         self._batches: Iterator[Any] | None = None
-        tensors = loader.dataset.tensors if isinstance(loader.dataset, TensorDataset) else None
-        plain = loader.collate_fn is default_collate and not loader.pin_memory
-        self._tensors = tensors if plain else None
+        self._ahead = bool(loader.num_workers or loader.pin_memory)
 
     def begin(self) -> None:
         """Nothing: the feed has no end."""
@@ -79,9 +73,8 @@ class Rows:
         self._batches = None
 
     def __next__(self) -> Any:
-        if self._tensors is not None:
-            ids = torch.from_numpy(self.feed.take())
-            return [tensor[ids.to(tensor.device)] for tensor in self._tensors]
+        if not self._ahead:
+            return self._samples.fetch(self.feed.take())
         if self._batches is None:
             self._batches = self._fetching()
         batch = next(self._batches)
@@ -90,18 +83,8 @@ class Rows:
 
     def state(self) -> dict[str, Any]:
         """Return where the data stands."""
-        state = self.feed.state()
-        if (chosen := state["selection"]) is not None:
-            state["selection"] = {
-                **chosen,
-                "ids": [torch.from_numpy(np.ascontiguousarray(ids)) for ids in chosen["ids"]],
-            }
+        state: dict[str, Any] = storable(self.feed.state())
         return state
-
-    def coming(self) -> Any:
-        """Return the batch that comes next, and stay before it."""
-        rows = [self._loader.dataset[int(number)] for number in self.feed.peek(self.feed.batch_size)]
-        return self._loader.collate_fn(rows)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -174,9 +157,6 @@ class Stream:
         batches: Iterator[Any] = iter(self._loader)
         self._batches, self._taken = batches, 0
         return batches
-
-    def coming(self) -> None:
-        """Nothing is known of it."""
 
     def state(self) -> dict[str, Any]:
         """Return how many batches of the epoch were taken, and what could be drawn from when it began."""

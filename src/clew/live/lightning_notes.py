@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from clew.live.lightning_settings import groups_of
 from clew.live.lightning_undisturbed import fetched
 
 
@@ -55,5 +54,6 @@ class Notes:
 
 def rate(trainer: Any) -> float | None:
     """Return the learning rate of the first group; None where it is kept on the device, or there is none."""
-    found = next(groups_of(trainer), {}).get("lr")
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    found = groups[0].get("lr") if groups else None
     return found if isinstance(found, int | float) else None

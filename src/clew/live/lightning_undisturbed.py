@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from clew.checkpoints.rng import kept_rng
 from clew.errors import UserError
-from clew.health.activations import evaluating
 from clew.live.lightning_meters import meters, set_meters
 from clew.live.lightning_state import copied
 
@@ -47,22 +46,18 @@ def validate(trainer: Any) -> dict[str, float]:
 
 
 @contextmanager
-def looking(trainer: Any) -> Iterator[None]:
-    """Let the body call the module's steps: in evaluation mode, without gradients, and nothing of it stays."""
+def untraced(trainer: Any) -> Iterator[None]:
+    """Let the body call the module's steps, and have nothing of what they note stay."""
     module = trainer.lightning_module
     buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    with ExitStack() as stack:
-        stack.enter_context(_same(trainer))
-        stack.enter_context(_silent(module))
-        stack.enter_context(evaluating(module))
-        stack.enter_context(kept_rng())
-        stack.enter_context(torch.no_grad())
+    with _same(trainer), _silent(module):
         try:
             yield
         finally:
-            for name, buffer in module.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            with torch.no_grad():
+                for name, buffer in module.named_buffers():
+                    if name in buffers:
+                        buffer.copy_(buffers[name])
 
 
 def to_device(trainer: Any, batch: Any) -> Any:
