@@ -78,5 +78,7 @@ def test_a_cloud_is_the_same_picture_each_time_and_holds_what_can_be_drawn():
     picture = draw(cloud)
     assert picture.startswith(b"\x89PNG")
     assert picture == draw(cloud)
+    grouped = Cloud(x, y, np.arange(len(x)) % 2.0, "two", ("x", "y", "group"), ("one", "other"))
+    assert draw(grouped).startswith(b"\x89PNG")
     nothing = np.array([math.nan])
     assert draw(Cloud(nothing, nothing, nothing, "nothing", ("x", "y", "z"))).startswith(b"\x89PNG")

@@ -99,6 +99,8 @@ def _short(value: Any) -> str:
 
 
 def _draw_map(run: Run, split: str) -> int:
+    import numpy as np
+
     from clew.inspection.dynamics import REGIONS, dynamics, write_tables
     from clew.inspection.plots import Cloud, draw
     from clew.inspection.published import FOLDER, inspections
@@ -107,12 +109,13 @@ def _draw_map(run: Run, split: str) -> int:
     folder = run.path / FOLDER / f"map-{split}"
     folder.mkdir(exist_ok=True)
     steps = ", ".join(map(str, found.steps))
-    labels = ("variance of the loss", "mean loss in nats", "inspections")
-    cloud = Cloud(found.variance, found.mean, found.count.astype(float), f"{split}, steps {steps}", labels)
+    regions = found.regions
+    labels = ("variance of the loss", "mean loss in nats", "region")
+    groups = np.array([REGIONS.index(region) for region in regions], dtype=np.float64)
+    cloud = Cloud(found.variance, found.mean, groups, f"{split}, steps {steps}", labels, REGIONS)
     picture = folder / "map.png"
     picture.write_bytes(draw(cloud))
-    counts = {region: found.regions.count(region) for region in REGIONS}
-    shares = ", ".join(f"{count:,} {region}" for region, count in counts.items())
+    shares = ", ".join(f"{regions.count(region):,} {region}" for region in REGIONS)
     print(f"{run.id}: {len(found.ids):,} samples of {split} over the inspections at steps {steps}: {shares}")
     for path in (picture, *write_tables(folder, found)):
         print(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ import numpy as np
 from clew.errors import require
 
 if TYPE_CHECKING:
-    from clew.inspection.samples import Floats
+    from clew.inspection.samples import Floats, Ids
 
 DRAWN = 20_000
 """Of more points so many are drawn, taken at random with a fixed seed."""
+_COLOURS = ("#2f9561", "#3578c8", "#d07a1f", "#a8549a")
 _STYLE = {
     "font.size": 9,
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
@@ -32,9 +34,10 @@ class Cloud:
     Attributes:
         x: [n] float64.
         y: [n] float64.
-        colour: [n] float64, shown between its 2nd and its 98th percentile.
+        colour: [n] float64, shown between its 2nd and its 98th percentile; with ``groups`` the number of the group.
         title: Above it.
         labels: Of x, y and colour.
+        groups: What the groups are called.
     """
 
     x: Floats
@@ -42,6 +45,7 @@ class Cloud:
     colour: Floats
     title: str
     labels: tuple[str, str, str]
+    groups: Sequence[str] = ()
 
 
 def draw(cloud: Cloud) -> bytes:
@@ -74,11 +78,21 @@ def _canvas(cloud: Cloud) -> Any:
     axes.set_title(title, loc="left")
     axes.set_xlabel(cloud.labels[0])
     axes.set_ylabel(cloud.labels[1])
-    colour = cloud.colour[drawn]
-    low, high = np.percentile(colour, [2, 98]) if len(drawn) else (0, 1)
-    size = 14 if len(drawn) <= 1000 else 4
-    points = axes.scatter(
-        cloud.x[drawn], cloud.y[drawn], c=colour, s=size, cmap="viridis", vmin=low, vmax=high, linewidths=0, alpha=0.7
-    )
-    canvas.colorbar(points, label=cloud.labels[2])
+    if cloud.groups:
+        _scatter_groups(axes, cloud, drawn)
+    else:
+        low, high = np.percentile(cloud.colour[drawn], [2, 98]) if len(drawn) else (0, 1)
+        points = _scatter(axes, cloud, drawn, c=cloud.colour[drawn], cmap="viridis", vmin=low, vmax=high)
+        canvas.colorbar(points, label=cloud.labels[2])
     return canvas
+
+
+def _scatter_groups(axes: Any, cloud: Cloud, drawn: Ids) -> None:
+    for number, name in enumerate(cloud.groups):
+        _scatter(axes, cloud, drawn[cloud.colour[drawn] == number], color=_COLOURS[number % len(_COLOURS)], label=name)
+    axes.legend(title=cloud.labels[2], frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _scatter(axes: Any, cloud: Cloud, places: Ids, **how: Any) -> Any:
+    size = 14 if len(cloud.x) <= 1000 else 4
+    return axes.scatter(cloud.x[places], cloud.y[places], s=size, linewidths=0, alpha=0.7, **how)
