@@ -10,7 +10,7 @@ import pytest
 import walks
 from walks import Walk, WalkConfig, attempt
 
-from clew.errors import RunFailed
+from clew.errors import NotFinite, RunFailed
 from clew.jobs import create_job_run, load_job
 from clew.runs import Command, Owner, Run, State, Workspace
 from clew.session import CheckpointConfig, LiveConfig, RunStopped, Session
@@ -197,7 +197,7 @@ class Trouble(Walk):
 
     def save(self, directory: Path) -> None:
         if math.isnan(self.position):
-            raise RunFailed("not finite")
+            raise NotFinite("not finite")
         super().save(directory)
 
 
@@ -227,6 +227,17 @@ def test_a_rollback_takes_the_newest_checkpoints_weights_and_goes_on(run, at):
     (event,) = run.events("command")
     assert (event["issuer"], event["result"]["source"]) == ("on_nan", "@3")
     assert sorted(values(run)) == list(range(1, 13))
+
+
+def test_a_state_that_is_found_out_when_it_is_saved_is_rolled_back_too(run):
+    walk = Trouble(WalkConfig(), (6,))
+    session, _ = opened(run, LiveConfig(on_nan="rollback", digest_every=None), walk)
+    with session:
+        while walk.done < 8:
+            walk.step()
+            session.boundary(walk.done)  # nothing is logged: step 6 is found out by its checkpoint
+    assert math.isfinite(walk.position)
+    assert outcomes(run) == [("reset", 6, "applied")]
 
 
 def test_a_pause_waits_for_somebody(run):

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from clew.checkpoints import Checkpoint
-from clew.errors import UserError
+from clew.errors import NotFinite, UserError
 from clew.logs.logger import Logger
 from clew.runs import Artifact, Command, JournalWriter, Run, State
 from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
@@ -244,10 +244,13 @@ class Session(Generic[ConfigT]):
         if self._saver.store.newest_good()[0] is None:
             raise error
         self._journal.write("trouble", at=step, reason=str(error), on_nan=self._live.on_nan)
-        verb, args = ("pause", {"save": False}) if self._live.on_nan == "pause" else ("reset", {"to": "last"})
-        self._rollbacks += verb == "reset"
         self._trouble = (step, error)
-        self.run.inbox.post(Command(verb, args, issuer="on_nan", at=step))
+        if self._live.on_nan == "pause":
+            # Not with `at`: of a run that is stopped here nothing is to be left that pauses it when it is resumed.
+            self.run.inbox.post(Command("pause", {"save": False}, issuer="on_nan", before=step + 1))
+            return
+        self._rollbacks += 1
+        self.run.inbox.post(Command("reset", {"to": "last"}, issuer="on_nan", at=step))
 
     # Boundaries.
 
@@ -277,13 +280,21 @@ class Session(Generic[ConfigT]):
         if not self.due(step):
             return
         if self._trouble is None:
-            if step % self._saver.policy.every == 0:
-                self.checkpoint(step, metric=metric)
-            self._note(step)
+            self._keep(step, metric)
         self._stand(step, metric)
         trouble, self._trouble = self._trouble, None
         if trouble is not None and not self._steering.was_applied_at(step, issuer="on_nan"):
             raise trouble[1]
+
+    def _keep(self, step: int, metric: float | None) -> None:
+        """Save where it is due, and note what is due; a state that is no longer finite is not worth it."""
+        try:
+            if step % self._saver.policy.every == 0:
+                self.checkpoint(step, metric=metric)
+            self._note(step)
+        except NotFinite as error:
+            self.rescue(step, error)
+            self._look()
 
     def _stand(self, step: int, metric: float | None = None) -> None:
         """Carry out commands, and stay as long as the run is paused; leave from here if it is to end."""
