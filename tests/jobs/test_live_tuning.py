@@ -157,7 +157,7 @@ def test_a_reset_takes_the_weights_of_a_checkpoint_and_what_its_optimizer_knew(j
 def test_an_optimizer_that_is_reset_knows_nothing_and_the_weights_stay(model, tmp_path, monkeypatch):
     run, seen = new_run(tmp_path), {}
     at_boundary(
-        monkeypatch, 3, lambda surface: seen.update(surface.digests(), state=len(surface._trainer.optimizer.state))
+        monkeypatch, 3, lambda surface: seen.update(surface.digests(), known=len(surface._trainer.optimizer.state))
     )
     asked(run, "reset", {"optimizer": True}, 3)
     attempt(sft, run, replace(tuning(model), live=LiveConfig(digest_every=1)))
@@ -442,7 +442,7 @@ def test_a_run_says_how_it_is_doing_and_goes_on_as_before(job, model, tmp_path):
     if job is sft:
         assert event["report"]["throughput"]["tokens_per_second"] > 0
         logged = [values["loss"] for step, values in metrics_of(run).items() if step <= 3]
-        assert event["report"]["losses"]["last"] == pytest.approx(logged[-1], rel=1e-5)
+        assert event["report"]["losses"]["newest"] == pytest.approx(logged[-1], rel=1e-5)
 
 
 def spoiled(monkeypatch, step):

@@ -140,13 +140,19 @@ def sft(session: Session[SftConfig]) -> Outcome:
     keep_float32(trainer.model)
     trainer.data_collator = Collation(config.task, trainer.data_collator)
     watch = watch_of(config, trainer.model, tokenizer, problems)
+
+    def trained(split: str) -> Sequence[Example]:
+        """The examples as the trainer numbers them: TRL leaves those out of which nothing is trained on."""
+        examples = _examples(config, split)
+        return [examples[place] for place in trainer.train_dataset["place"]] if split == "train" else examples
+
     finished = train(
         session,
         trainer,
         policy=config.checkpoint,
         live=config.live,
         watch=watch,
-        rows=lambda split: ExampleRows(config.task, _examples(config, split), tokenizer, config.chat),
+        rows=lambda split: ExampleRows(config.task, trained(split), tokenizer, config.chat),
         section="training",
     )
     notes = {
@@ -174,7 +180,7 @@ def _dataset(config: SftConfig, model: Any, tokenizer: Any, split: str) -> Any:
     import datasets
 
     examples = _examples(config, split)
-    rows = [render_example(example, tokenizer, config.chat) for example in examples]
+    rows = [{**render_example(one, tokenizer, config.chat), "place": place} for place, one in enumerate(examples)]
     limit = config.training.max_length
     for example, row in zip(examples, rows, strict=True):
         length, where = _length(row, tokenizer), f"{split} example {example.id}"

@@ -74,9 +74,10 @@ class TrainerSettings:
 
     def forget(self) -> None:
         """Take what was configured for in force again: a state was loaded, and who did that says what was set in it."""
-        changed = [name for name, value in self._values.items() if value != self._configured[name]]
+        size = self._feed.unit
+        resized = self._values[size] != self._configured[size]
         self._values = dict(self._configured)
-        for name in changed:
+        for name in ("weight_decay", "max_grad_norm", STEPS, *([size] if resized else [])):
             self._put(name)
 
     def all(self) -> list[Setting]:
