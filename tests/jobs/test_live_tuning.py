@@ -474,6 +474,23 @@ def test_a_loss_that_is_no_number_ends_the_run(model, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("on_nan", ["stop", "rollback"])
+def test_a_broken_state_is_not_saved_where_nothing_was_logged_yet(on_nan, model, tmp_path, monkeypatch):
+    spoiled(monkeypatch, 3)
+    run = new_run(tmp_path)
+    settings = replace(tuning(model, {"log_every": 5}), live=LiveConfig(on_nan=on_nan))
+    if on_nan == "stop":
+        with pytest.raises(RunFailed, match="step 4: losses or weights are no longer finite"):
+            attempt(sft, run, settings)
+    else:
+        attempt(sft, run, settings)
+        assert told(run) == ["applied"]
+        assert math.isfinite(float(metrics_of(run)[5]["loss"]))
+    assert [path.name for path in sorted(run.checkpoints.glob("step-*"))][:2] == (
+        ["step-00000002"] if on_nan == "stop" else ["step-00000002", "step-00000006"]
+    )
+
+
 def test_or_the_run_goes_on_from_the_last_good_weights_with_the_next_data(model, tmp_path, monkeypatch):
     spoiled(monkeypatch, 4)
     run = new_run(tmp_path)

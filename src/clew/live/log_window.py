@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ class LogWindow:
         collected.clear()
         for name, values in state["metrics"].items():
             collected[name] = values
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the losses since the last log are; this waits for the device."""
+        return math.isfinite(float(self._trainer._tr_loss))
 
     def forget_loss(self) -> None:
         """Begin a new sum of losses: ``Trainer`` subtracts the sum from itself, and what is not finite would stay."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from clew.errors import RunFailed
+from clew.errors import NotFinite
 from clew.live.trainer_surface import NO_METRICS, HuggingFaceSurface
 from clew.live.watching import Watch
 from clew.session import Session
@@ -138,7 +138,7 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         verb = "is" if len(names) == 1 else "are"
         self._session.rescue(
             state.global_step,
-            RunFailed(
+            NotFinite(
                 f"{what} {verb} no longer finite",
                 where=f"step {state.global_step}",
                 hint="lower the learning rate, or set live.on_nan to pause or rollback",

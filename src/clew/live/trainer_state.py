@@ -94,6 +94,14 @@ def digests(trainer: Trainer) -> dict[str, str]:
     }
 
 
+def weights_are_finite(trainer: Trainer) -> bool:
+    """Whether all that is trained is finite; this waits for the device, once."""
+    import torch
+
+    trained = [one.detach() for one in trainer.model.parameters() if one.requires_grad]
+    return bool(torch.stack([torch.isfinite(one).all() for one in trained]).all()) if trained else True
+
+
 def is_adapter(trainer: Trainer) -> bool:
     """Whether an adapter is trained, and not the model itself."""
     return bool(getattr(trainer.model, "peft_config", None))

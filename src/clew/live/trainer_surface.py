@@ -17,7 +17,7 @@ import numpy as np
 
 from clew.checkpoints.rng import kept_rng
 from clew.data.order import permute
-from clew.errors import UserError
+from clew.errors import NotFinite, UserError
 from clew.health.probe import HealthProbe
 from clew.inspection.samples import Scorer, Selection
 from clew.live.language_rows import PreparedRows
@@ -26,7 +26,7 @@ from clew.live.log_window import LogWindow
 from clew.live.merging import merge_into, merge_lora_into
 from clew.live.trainer_feed import TrainerFeed
 from clew.live.trainer_settings import TrainerSettings
-from clew.live.trainer_state import digests, forget_moments, is_adapter, put_back, restore, unheard
+from clew.live.trainer_state import digests, forget_moments, is_adapter, put_back, restore, unheard, weights_are_finite
 from clew.live.watching import Watch
 from clew.merging.information import live_information
 from clew.merging.weights import Files
@@ -101,7 +101,17 @@ class HuggingFaceSurface:
         return self._probe.pause()
 
     def save(self, directory: Path) -> None:
-        """Let ``Trainer`` write its folder, and move what is in it into ``directory``."""
+        """Let ``Trainer`` write its folder, and move what is in it into ``directory``.
+
+        Raises:
+            NotFinite: If losses or weights are no longer finite: such a state is not worth coming back to.
+        """
+        if not (self.window.is_finite and weights_are_finite(self._trainer)):
+            raise NotFinite(
+                "losses or weights are no longer finite",
+                where=f"step {self._trainer.state.global_step}",
+                hint="lower the learning rate, or set live.on_nan to pause or rollback",
+            )
         args, scratch = self._trainer.args, directory / _SCRATCH
         usual, args.output_dir = args.output_dir, str(scratch)
         try:
@@ -149,6 +159,8 @@ class HuggingFaceSurface:
     def reset(self, checkpoint: Path | None, *, optimizer: bool) -> None:
         """Take the weights of a checkpoint, and what its optimizer knew."""
         put_back(self._trainer, checkpoint, optimizer=optimizer)
+        if not self.window.is_finite:
+            self.window.forget_loss()
 
     def digests(self) -> Mapping[str, str]:
         """Return hashes of weights and optimizer."""
