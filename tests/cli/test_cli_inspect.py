@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import Cli, Spawn, has_counted, read_until
 
+from clew.inspection import Scores
+from clew.inspection.parts import part_path, table, write_part
 from clew.inspection.published import inspections
 from clew.runs import Run, State
+from clew.runs.files import write_json
 from support import wait_until
 
 pytestmark = pytest.mark.slow
@@ -141,6 +145,20 @@ def test_a_run_that_is_over_is_looked_at_by_a_fork(guesses: Path, clew: Cli) -> 
     assert lines == ["sample 2: loss 10.2, length 2, cluster 3", "  2: yes« no»", ""]
     assert clew("samples", "a", "--map").code == 0
     assert [path.name for path in (guesses / "runs").iterdir()] == ["a"]
+
+
+def test_a_fork_goes_on_with_what_the_run_had_seen_of_these_weights(guesses: Path, clew: Cli) -> None:
+    assert clew("run", "guess.yaml", "--name", "a", "to=4").code == 0
+    folder = guesses / "runs/a/artifacts/inspections/.making-step-00000004-train"
+    (folder / "parts").mkdir(parents=True)
+    identity = {"step": 4, "split": "train", "samples": 3, "tokens": False}
+    write_json(folder / "identity.json", identity)
+    # No such loss would be seen anew.
+    scores, fields = Scores(np.array([77.0, 78, 79])), [{"text": "", "length": 1}] * 3
+    write_part(part_path(folder, 0), [table(np.arange(3), scores, fields)])
+    assert clew("inspect", "a", "--limit", "3", "--no-tokens").code == 0
+    assert seen(guesses) == [(4, 77.0)]
+    assert [path.name for path in folder.parent.iterdir()] == ["step-00000004-train"]
 
 
 def test_what_cannot_be_looked_at_says_why_and_leaves_nothing(guesses: Path, clew: Cli) -> None:
