@@ -9,13 +9,17 @@ import getpass
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clew.runs.files import write_json
 from clew.runs.ids import ulid
+
+if TYPE_CHECKING:
+    from clew.runs.bell import Bell
 
 RESCAN_SECONDS = 2.0
 _TICK_NS = 50_000_000
@@ -55,6 +59,18 @@ class Inbox:
         self._path = str(folder)
         self._changed = -1
         self._listed = 0.0
+        self._bell: Bell | None = None
+
+    def listen(self) -> None:
+        """Hear what comes from now on, where the system can tell, instead of looking for it at every :meth:`poll`."""
+        from clew.runs.bell import Bell  # only for whoever asks after every step
+
+        try:
+            bell = Bell(self._folder)
+        except OSError:
+            return  # looking does as well
+        weakref.finalize(self, bell.close).atexit = False
+        self._bell = bell
 
     def send(self, verb: str, **args: Any) -> Command:
         """Put a command into the inbox and return it; whether it is one, its receiver decides."""
@@ -69,15 +85,24 @@ class Inbox:
     def poll(self) -> list[Command]:
         """Return waiting commands in the order in which they were sent; costs one ``stat`` when nothing changed.
 
-        The folder is listed every two seconds as well, because network file systems cache attributes.
+        For one that listens (:meth:`listen`) it costs none. The folder is listed every two seconds as well, because
+        network file systems cache attributes, and tell nothing of what other machines do.
         """
         now = time.monotonic()
-        changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - once a step: a Path costs twice as much
-        if changed == self._changed and now - self._listed < RESCAN_SECONDS:
+        if not self._may_have_changed() and now - self._listed < RESCAN_SECONDS:
             return []
-        may_change_unseen = 0 <= time.time_ns() - changed < _TICK_NS
-        self._changed, self._listed = -1 if may_change_unseen else changed, now
+        self._listed = now
         return self.peek()
+
+    def _may_have_changed(self) -> bool:
+        if self._bell is not None and self._bell.is_alive:
+            return self._bell.take()
+        changed = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - once a step: a Path costs twice as much
+        if changed == self._changed:
+            return False
+        may_change_unseen = 0 <= time.time_ns() - changed < _TICK_NS
+        self._changed = -1 if may_change_unseen else changed
+        return True
 
     def peek(self) -> list[Command]:
         """Return waiting commands in the order in which they were sent, changed or not."""

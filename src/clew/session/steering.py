@@ -35,6 +35,7 @@ class Steering:
         self._attempt = attempt
         self._journal = journal
         self._inbox = run.inbox
+        self._inbox.listen()
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._paused = False
         self._applied: set[tuple[int, str]] = set()
