@@ -10,7 +10,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False  # what `typing` calls it; importing that module would double the time that this one takes
 if TYPE_CHECKING:
-    from clew.api import Pipeline, attach, run
+    from clew.api import Pipeline, attach, fork, replay, run, verify
     from clew.config import NOT_HASHED, InputPath, Plugin, config
     from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
     from clew.jobs import JobConfig, RuntimeConfig, job
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from clew.live.lightning import attach_lightning
     from clew.live.plain import session
     from clew.runs import JobResult, Run, State, Workspace
-    from clew.session import CheckpointConfig, Outcome, Session, Setting, Surface
+    from clew.session import CheckpointConfig, LiveConfig, Outcome, Session, Setting, Surface
     from clew.session.live import LiveRun, When
     from clew.tasks import Example, GroupReward, Reward, Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clew.api": ("Pipeline", "attach", "run"),
+    "clew.api": ("Pipeline", "attach", "fork", "replay", "run", "verify"),
     "clew.config": ("NOT_HASHED", "InputPath", "Plugin", "config"),
     "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
@@ -35,7 +35,7 @@ _HOMES = {
     "clew.live.lightning": ("attach_lightning",),
     "clew.live.plain": ("session",),
     "clew.runs": ("JobResult", "Run", "State", "Workspace"),
-    "clew.session": ("CheckpointConfig", "Outcome", "Session", "Setting", "Surface"),
+    "clew.session": ("CheckpointConfig", "LiveConfig", "Outcome", "Session", "Setting", "Surface"),
     "clew.session.live": ("LiveRun", "When"),
     "clew.tasks": ("Example", "GroupReward", "Reward", "Task"),
 }
@@ -51,6 +51,7 @@ __all__ = [
     "InputPath",
     "JobConfig",
     "JobResult",
+    "LiveConfig",
     "LiveRun",
     "Outcome",
     "Pipeline",
@@ -73,9 +74,12 @@ __all__ = [
     "attach_lightning",
     "callback",
     "config",
+    "fork",
     "job",
+    "replay",
     "run",
     "session",
+    "verify",
 ]
 
 

@@ -11,7 +11,7 @@ from clew.checkpoints import CheckpointStore
 from clew.cli.finding import find, workspace_of
 from clew.cli.latest import latest
 from clew.cli.text import age, clock, number, size
-from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunState, State, Workspace
+from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunInfo, RunState, State, Workspace
 from clew.runs.following import read_records, trouble_of
 from clew.runs.pushed import read_remote
 
@@ -45,6 +45,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     result = run.result
     yield "run", run.id
     yield "job", info.job
+    yield from _lineage(info, stored)
     if info.plan:
         yield "pipeline", f"{info.plan}, stage {info.stage}"
     yield "state", _state(state, stored)
@@ -65,6 +66,17 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield "reason", stored.reason
     if next_step := _next(run, state):
         yield "next", next_step
+
+
+def _lineage(info: RunInfo, stored: RunState) -> Iterator[tuple[str, str]]:
+    """Where the run comes from, and as what its process went on."""
+    if info.parent is not None:
+        changes = ", ".join(f"{key}={value}" for key, value in info.changes.items())
+        yield "forked from", f"{info.parent} at step {info.fork_step}{f' with {changes}' if changes else ''}"
+    if info.replay_of is not None:
+        yield "replay of", info.replay_of
+    if stored.successor:
+        yield "goes on as", stored.successor
 
 
 def _state(state: State, stored: RunState) -> str:
