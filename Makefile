@@ -9,7 +9,7 @@ CLEW := $(BIN)/clew
 export OMP_NUM_THREADS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo demo-real demo-wordle test check crash bench vllm reference format clean
+.PHONY: help install demo demo-real demo-wordle test check crash bench vllm mergekit reference format clean
 
 help:
 	@echo "make demo       pretrain, fine-tune and improve a small model on arithmetic; about 3 minutes on 2 cores"
@@ -20,6 +20,7 @@ help:
 	@echo "make crash      kill the demo ten times and compare what comes out; about 6 minutes"
 	@echo "make bench      measure what is promised about speed, and write docs/performance.md"
 	@echo "make vllm       an environment with vLLM for CPUs in .venv-vllm, and the engines' contract in it; 2.5 GB"
+	@echo "make mergekit   an environment with mergekit in .venv-mergekit, and merges compared with its own; 1.6 GB"
 	@echo "make reference  write docs/reference.md and the schema of result.json anew from the code"
 	@echo "make clean      remove the environment and the demos"
 
@@ -73,6 +74,13 @@ vllm:
 	$(VLLM) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	$(VLLM) -m pip install --quiet --no-deps --editable .
 	$(VLLM) -m pytest -W default tests/engines/test_engine_contract.py -k vllm
+
+# mergekit pins versions of libraries; it is only compared with.
+mergekit: $(READY)
+	test -d .venv-mergekit || $(PYTHON) -m venv .venv-mergekit
+	.venv-mergekit/bin/python -m pip install --quiet torch==2.13.0
+	.venv-mergekit/bin/python -m pip install --quiet mergekit==0.1.5
+	$(BIN)/python benchmarks/mergekit.py
 
 reference: $(READY)
 	$(BIN)/python scripts/write_result_schema.py

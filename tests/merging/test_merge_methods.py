@@ -287,6 +287,16 @@ def test_blocks_leave_no_trace(method):
         assert torch.allclose(one(method, *arguments), whole, rtol=1e-6)
 
 
+def test_what_cancels_elects_no_sign_whatever_the_order_of_the_models():
+    base, signs = torch.zeros(4), [torch.full((4,), 3.0), torch.full((4,), 3.0), torch.full((4,), -3.0)]
+    weights = [0.1, 0.2, 0.3]  # 0.1 + 0.2 - 0.3 is no zero in floating point
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        models, parts = [signs[place] for place in order], [weights[place] for place in order]
+        assert one(Ties(density=1), models, parts, base).tolist() == [0.0] * 4
+    almost = [signs[0], signs[1], signs[2] * (1 + 1e-6)]
+    assert one(Ties(density=1), almost, weights, base).tolist() == pytest.approx([-3.0] * 4)
+
+
 # What is refused.
 
 

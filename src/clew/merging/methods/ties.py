@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from clew.merging.group import Block, Group
 
+_NOTHING = 1e-12
+"""Relative to the sum of absolute values."""
+
 
 @config
 class Ties(MergeMethod):
@@ -22,7 +25,7 @@ class Ties(MergeMethod):
 
     Of each task vector d_i = x_i - b only the largest elements stay, the rest is 0. The sign of sum_i w_i d_i is
     elected, element by element; m = b + scale (sum_i w_i d_i / sum_i w_i) over the models whose d_i has this sign.
-    Where the sum is 0, no sign is elected, and the base stays.
+    Where the sum is 0, or so near to it that this may be rounding, no sign is elected, and the base stays.
 
     The paper trims a model's task vector as a whole; here each tensor is trimmed by itself, as in mergekit, so that
     small tensors keep a part and one pass suffices. Elements as large as the smallest that stays stay as well.
@@ -69,7 +72,10 @@ def agreed(deltas: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
     from clew.merging.group import weighted_sum
 
-    elected = weighted_sum(weights, deltas).sign()
+    summed = weighted_sum(weights, deltas)
+    # What is left of a sum that cancels is rounding, whose sign would depend on the order of the models.
+    counts = summed.abs() > _NOTHING * weighted_sum(weights, [delta.abs() for delta in deltas])
+    elected = torch.where(counts, summed.sign(), 0)
     agree = [((delta.sign() == elected) & (elected != 0)).to(torch.float64) for delta in deltas]
     total = weighted_sum(weights, agree)
     parts = weighted_sum(weights, [delta * votes for delta, votes in zip(deltas, agree, strict=True)])
