@@ -18,11 +18,21 @@ def tensors_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """
     found = xxhash.xxh3_128()
     for name, tensor in tensors:
-        here = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {here.dtype} {tuple(here.shape)};".encode())
-        if here.numel():
-            found.update(here.reshape(-1).view(torch.uint8).numpy().data)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        if tensor.numel():
+            found.update(_bytes(tensor.detach()))
     return str(found.hexdigest())
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """Return a buffer of a tensor's values. A training waits for each operation, so there are as few as can be."""
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    if not tensor.is_contiguous():
+        tensor = tensor.contiguous()
+    if tensor.dtype is torch.float32:
+        return tensor.numpy()
+    return tensor.reshape(-1).view(torch.uint8).numpy()  # numpy does not know every type
 
 
 def state_digest(state: Mapping[str, Any] | list[Any] | tuple[Any, ...]) -> str:

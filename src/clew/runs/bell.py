@@ -1,7 +1,7 @@
 """Hears that something has come into a folder, without asking for it again and again.
 
-A training asks after every step whether somebody wants something. To ask the file system takes a microsecond in a loop
-that does nothing else, and more than twenty after milliseconds of other work, when none of that is in the processor's
+A training asks after every step whether somebody wants something. To ask the file system is quick in a loop that does
+nothing else, and takes many times as long after milliseconds of other work, when nothing of it is in the processor's
 caches any more. Where the kernel can tell (Linux, inotify(7)), a thread waits for its word, and to ask is to look at a
 variable.
 """
