@@ -21,6 +21,8 @@ SCRIPTS = (
     "native_loop.py",
     "snapshot.py",
     "eval_batches.py",
+    "inspection.py",
+    "merge_memory.py",
     "big_journal.py",
     "postgres_ingest.py",
 )
