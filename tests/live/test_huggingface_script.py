@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from huggingface_support import Recorder, numbers_trainer
-from script_support import apart, run_of, typed
+from script_support import apart, run_of, run_script, typed, write_script
 
 import clew
 from clew.checkpoints import CheckpointStore
@@ -14,11 +16,14 @@ from clew.session import Session
 
 pytestmark = pytest.mark.slow
 
+EXAMPLE = Path(__file__).parents[2] / "examples/live/huggingface_trainer.py"
 
-def trained(folder, recorder, *, orders=(), name="numbers", **arguments):
+
+def trained(folder, recorder, *, orders=(), name="numbers", validates=False, **arguments):
     """Train as a script would in a process of its own; orders wait for it at its first boundary."""
     given = {"save_strategy": "steps", "save_steps": 3} | arguments
     trainer = numbers_trainer(folder, recorder, **given)
+    trainer.eval_dataset = trainer.train_dataset if validates else None
     callback = clew.callback(trainer, name=name, workspace=folder, origin=typed(folder))
     trainer.add_callback(callback)
     attach = Session.attach
@@ -64,6 +69,58 @@ def test_the_callback_may_be_left_to_be_added_by_itself(tmp_path):
     apart(trainer.train)
     assert trainer.callback_handler.callbacks.count(callback) == 1
     assert run_of(tmp_path, "numbers").state is State.COMPLETED
+
+
+def test_the_trainer_can_be_used_before_and_after(tmp_path):
+    trainer = numbers_trainer(tmp_path, Recorder())
+    trainer.eval_dataset = trainer.train_dataset
+    clew.callback(trainer, name="numbers", workspace=tmp_path, origin=typed(tmp_path))
+    before = trainer.evaluate()["eval_loss"]
+    apart(trainer.train)
+    assert trainer.evaluate()["eval_loss"] < before
+    assert not any("eval_loss" in event["values"] for event in run_of(tmp_path, "numbers").events("metric"))
+
+
+def test_samples_of_any_model_are_scored_and_chosen_by_the_trainers_own_loss(tmp_path):
+    recorder = Recorder()
+    order = ("select", {"recipe": "hardest 25%"}, 3)
+    trained(tmp_path, recorder, orders=[order], learning_rate=0.0)
+    (event,) = run_of(tmp_path, "numbers").events("command")
+    assert event["outcome"] == "applied"
+    # With w = 0 the loss of the number x is its square. What was scored went through the collator before.
+    next_batch = recorder.steps[3][-4:]
+    assert {number for step in [next_batch, *recorder.steps[4:]] for number in step} == {12, 13, 14, 15}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "health"])
+def test_looking_at_a_trainer_changes_nothing(verb, tmp_path):
+    ends = []
+    for name, orders in (("quiet", []), ("asked", [(verb, {}, 3)])):
+        ends.append(trained(tmp_path, Recorder(), orders=orders, name=name, validates=True).model.weight.tolist())
+    (event,) = run_of(tmp_path, "asked").events("command")
+    assert ends[0] == ends[1]
+    assert event["outcome"] == "applied"
+
+
+@pytest.mark.parametrize("method", ["average", {"type": "fisher", "samples": 4}])
+def test_a_merge_with_itself_changes_nothing(method, tmp_path):
+    ends = []
+    for name, orders in (("quiet", []), ("merged", [("merge", {"sources": [".", "3"], "method": method}, 3)])):
+        trainer = trained(tmp_path, Recorder(), orders=orders, name=name, optim="sgd")
+        ends.append(trainer.model.weight.tolist())
+    (event,) = run_of(tmp_path, "merged").events("command")
+    assert event["outcome"] == "applied"
+    assert ends[0] == ends[1]
+
+
+def test_the_example_runs(tmp_path):
+    path = write_script(tmp_path, EXAMPLE.read_text().replace("max_steps=300", "max_steps=20"))
+    ended = run_script(path, OMP_NUM_THREADS="1")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("loss on sums that it has not seen: ")
+    run = run_of(tmp_path, "sums")
+    assert run.state is State.COMPLETED
+    assert run.result.metrics["eval_loss"] > 0
 
 
 def test_what_cannot_be_is_refused(tmp_path):

@@ -118,7 +118,10 @@ def callback(trainer: Trainer, *, watch: Watch | None = None, more: Sequence[Set
         with open_session(**said) as session:
             config = session.config
             made.join(session, config.checkpoint, config.live)
-            return begin(**options)
+            try:
+                return begin(**options)
+            finally:
+                made.leave()
 
     trainer.train = train
     return made

@@ -49,6 +49,10 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         """
         self._joined = session, policy, live
 
+    def leave(self) -> None:
+        """Say that the session has ended; the trainer may go on being used."""
+        self._joined = None
+
     @property
     def _session(self) -> Session[Any]:
         assert self._joined is not None, "a session is joined before the training begins"
@@ -77,6 +81,8 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> TrainerControl:
         """Record the numbers that ``Trainer`` logs, under the names that it gives them."""
+        if self._joined is None:  # somebody evaluates before or after the training
+            return control
         numbers = {
             name: float(value)
             for name, value in (logs or {}).items()
@@ -111,6 +117,8 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> TrainerControl:
         """Take the validation loss into account, which ``Trainer`` measures before it saves."""
+        if self._joined is None:
+            return control
         self._judge(state, control, metrics or {})
         if self._watch.is_out:
             self._measure(state, control, last=True)

@@ -60,7 +60,7 @@ class TrainerFeed:
         seed = args.seed if args.data_seed is None else args.data_seed
         rows = self._largest * args.world_size * args.gradient_accumulation_steps
         self.feed = Feed(len(trainer.train_dataset), seed, rows // self._repeats, shuffled=_shuffles(trainer))
-        self._fetch, self._collate = _source(trainer)
+        self._fetch, self._collate = source(trainer, trainer.train_dataset)
         self._batch: Any = None
         self._uses = 0
         self._install()
@@ -199,11 +199,16 @@ def _shuffles(trainer: Trainer) -> bool:
     return bool(getattr(trainer, "shuffle_dataset", True)) and not in_order
 
 
-def _source(trainer: Trainer) -> tuple[Callable[[Ids], Sequence[Any]], Callable[[Sequence[Any]], Any]]:
-    """Return what gives samples by their numbers, and what makes a batch of them: as ``Trainer`` does, on the spot."""
+def source(trainer: Trainer, data: Any) -> tuple[Callable[[Ids], Sequence[Any]], Callable[[Sequence[Any]], Any]]:
+    """Return what gives samples by their numbers, and what makes a batch of them: as ``Trainer`` does, on the spot.
+
+    Args:
+        trainer: Whose collator is used, and who says which columns are.
+        data: The samples.
+    """
     import datasets
 
-    data, collate = trainer.train_dataset, lambda rows: trainer.data_collator(rows)
+    collate = lambda rows: trainer.data_collator(rows)  # noqa: E731 - it may get another one later
     if isinstance(data, datasets.Dataset):
         data = trainer._remove_unused_columns(data, description="Training")
         return lambda ids: data.__getitems__(ids.tolist()), collate

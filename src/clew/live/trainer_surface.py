@@ -13,18 +13,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from clew.checkpoints.rng import kept_rng
-from clew.data.order import permute
 from clew.errors import NotFinite, UserError
 from clew.health.probe import HealthProbe
 from clew.inspection.samples import Scorer, Selection
-from clew.live.language_rows import PreparedRows
-from clew.live.language_scores import LanguageScorer, Rows, Tokens, likelihoods
+from clew.live.language_scores import Rows
 from clew.live.log_window import LogWindow
 from clew.live.merging import merge_into, merge_lora_into
 from clew.live.trainer_feed import TrainerFeed
+from clew.live.trainer_scoring import likelihoods_of, scorer_of
 from clew.live.trainer_settings import TrainerSettings
 from clew.live.trainer_state import digests, forget_moments, is_adapter, put_back, restore, unheard, weights_are_finite
 from clew.live.watching import Watch
@@ -78,7 +75,7 @@ class HuggingFaceSurface:
         self.window = LogWindow(trainer)
         self._trainer = trainer
         self._watch = watch
-        self._rows = rows or self._prepared
+        self._rows = rows
         self._more, self._section = more, section
         self._settings: TrainerSettings | None = None
         # The training loop saves where a callback asks for it, before it lets that callback act: so it is left to us.
@@ -180,16 +177,7 @@ class HuggingFaceSurface:
 
     def scorer(self, split: str) -> Scorer:
         """Return what scores a split's examples as they are trained on."""
-        trainer = self._trainer
-        if trainer.model.get_output_embeddings() is None:
-            raise UserError("samples can be scored for language models only, which predict their tokens")
-        return LanguageScorer(
-            trainer.model,
-            _tokenizer(trainer),
-            self._rows(split),
-            size=trainer.args.per_device_eval_batch_size,
-            precision=trainer.compute_loss_context_manager,
-        )
+        return scorer_of(self._trainer, split, self._rows)
 
     def merge(self, request: MergeRequest) -> Mapping[str, Any]:
         """Take merged weights; of an adapter what it adds to its base is merged, and factored again at its rank."""
@@ -218,30 +206,13 @@ class HuggingFaceSurface:
         batch, trainer = self.feed.last, self._trainer
         if batch is None:
             return None
-        inputs = {name: value for name, value in trainer._prepare_input(batch).items() if name != "labels"}
+        inputs = trainer._prepare_input(batch)
         return lambda: trainer.model(**inputs)
 
     def _information(self, seed: int, weights: Weights, method: Fisher) -> Mapping[str, Tensor]:
         """The Fisher information of weights on the examples that are trained on."""
-        rows = self._rows(method.split)
-        ids = permute(np.arange(min(method.samples, len(rows))), len(rows), seed=seed, epoch=0)
-        cut = [Tokens(one.ids[: method.max_length], one.labels[: method.max_length]) for one in rows.tokens(ids)]
-        return live_information(self._trainer.model, weights, likelihoods(self._trainer.model, cut))
-
-    def _prepared(self, split: str) -> Rows:
-        """The examples that the trainer itself has."""
-        data = {"train": self._trainer.train_dataset, "validation": self._trainer.eval_dataset}.get(split)
-        if data is None or isinstance(data, dict):
-            raise UserError(f"this trainer has no {split} data", hint="ask for train or validation")
-        return PreparedRows(data, _tokenizer(self._trainer))
-
-
-def _tokenizer(trainer: Trainer) -> Any:
-    """The tokenizer, which stands inside of a processor for models that see more than text."""
-    found = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
-    if found is None:
-        raise UserError("samples are scored by their tokens, and this trainer has no tokenizer (processing_class)")
-    return found
+        found = likelihoods_of(self._trainer, self._rows, method, seed)
+        return live_information(self._trainer.model, weights, found)
 
 
 def _nothing(model: Any, trial: Any) -> None:
