@@ -143,13 +143,21 @@ class Steering:
             if isinstance(error, Fenced):
                 raise error
             if error is not None:
-                self._settle(command, step, _rejection(error))
+                self._settle(command, step, _rejection(error), is_late=True)
             else:
-                self._settle(command, step, APPLIED, future.result())
+                self._settle(command, step, APPLIED, future.result(), is_late=True)
 
-    def _settle(self, command: Command, step: int, outcome: str, result: Result = None) -> None:
-        """Record what became of a command, durably, and only then take it out of the inbox."""
+    def _settle(
+        self, command: Command, step: int, outcome: str, result: Result = None, *, is_late: bool = False
+    ) -> None:
+        """Record what became of a command, durably, and only then take it out of the inbox.
+
+        Who sees the outcome of a pause shall see a run that is paused. What was under way says nothing about that: it
+        belongs to an earlier step.
+        """
         self.ledger.settle(command, step, outcome, result)
+        if not is_late:
+            self._show(step)
         if outcome == APPLIED:
             self._applied.add((step, command.issuer))
         more = {"result": dict(result)} if result else {}
