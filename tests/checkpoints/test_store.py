@@ -68,7 +68,7 @@ def test_a_manifest_of_another_step_is_refused(store):
     assert store.newest_good()[1] == {20: "manifest.json belongs to step 10"}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_flipped_byte_in_any_file_is_detected(tmp_path_factory, data):
     store = CheckpointStore(tmp_path_factory.mktemp("run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from clew.cli.main import main
 from clew.jobs import create_job_run, load_job
 from clew.runs import Run, State, Workspace
 from clew.runs.disk import Reserve, explained, is_full
+from clew.session.live import LiveRun
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
+from support import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +48,7 @@ def carry_out(run: Run) -> State:
     return follow(LocalTarget().launch(run), Silent())
 
 
-@pytest.mark.parametrize("place", ["journal", "checkpoint", "artifact", "result"])
+@pytest.mark.parametrize("place", ["journal", "artifact", "result"])
 def test_a_run_on_a_full_disk_says_so_keeps_what_it_has_and_goes_on_with_space(place, disk):
     run = submit(disk, place)
     state = carry_out(run)
@@ -65,6 +68,46 @@ def test_a_run_on_a_full_disk_says_so_keeps_what_it_has_and_goes_on_with_space(p
     assert run.result.metrics["value"] == VALUE
     assert [event["step"] for event in run.events("metric")] == list(range(1, 21))
     assert not (run.path / ".reserve").exists()
+
+
+def paused(run: Run, times: int) -> bool:
+    return run.state is State.PAUSED and len([*run.events("disk_full")]) == times
+
+
+def test_a_run_whose_checkpoint_has_no_room_pauses_and_goes_on_in_the_same_process_with_space(disk):
+    run = submit(disk, "checkpoint")
+    worker = LocalTarget().launch(run)
+    wait_until(lambda: paused(run, 1))
+    (event,) = run.events("disk_full")
+    assert event["at"] == 10
+    assert "bytes, and 0 are free" in event["reason"]
+    store = CheckpointStore(run.checkpoints)
+    assert ([one.step for one in store.all()], store.newest_good()[0].step) == ([5], 5)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000005"]
+
+    (disk / "filler").unlink()
+    LiveRun(run).send("resume")
+    assert follow(worker, Silent()) is State.COMPLETED, run.result.failure
+    assert (run.result.metrics["value"], run.result.attempts) == (VALUE, 1)
+    assert [event["step"] for event in run.events("metric")] == list(range(1, 21))
+    assert [event["step"] for event in run.events("checkpoint")] == [5, 10, 15, 20]
+    assert not (run.path / ".reserve").exists()
+
+
+def test_a_run_that_is_let_go_on_too_early_pauses_again_and_loses_nothing_when_it_is_killed(disk):
+    run = submit(disk, "checkpoint")
+    worker = LocalTarget().launch(run)
+    wait_until(lambda: paused(run, 1))
+    LiveRun(run).send("resume")
+    wait_until(lambda: paused(run, 2))
+    LiveRun(run).send("stop")
+    wait_until(lambda: any("rejected" in event["outcome"] for event in run.events("command")))
+    assert run.state is State.PAUSED
+    os.kill(run.states.read().owner.pid, signal.SIGKILL)
+    assert follow(worker, Silent()) is State.INTERRUPTED
+    (disk / "filler").unlink()
+    assert carry_out(run) is State.COMPLETED
+    assert run.result.metrics["value"] == VALUE
 
 
 def test_a_run_whose_end_cannot_even_be_written_is_interrupted_and_goes_on_with_space(disk, caplog):

@@ -6,23 +6,28 @@ rename, a sync of the parent. A crash leaves either the whole checkpoint or a hi
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from clew.checkpoints.manifest import MANIFEST, Manifest, manifest_of, problem_in, read_manifest
+from clew.checkpoints.retention import Retention, best_of, kept
 from clew.errors import UserError
-from clew.runs.files import file_digest, read_json, sync_directory, sync_tree, write_json
+from clew.runs.files import read_json, sync_directory, sync_tree, write_atomically, write_json
 
-MANIFEST = "manifest.json"
 TAGS = "tags.json"
+STAGING, TRASH = ".saving-", ".trash-"
+"""How the names of folders begin that no reader looks at: what is being written, and what is being deleted."""
 _PREFIX = "step-"
 _TAG = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED = ("best", "last")
+_SPARE_BYTES = 64 << 10
+"""Room that a save leaves to what is written besides, such as the journal."""
 
 
 def check_tag(name: object) -> None:
@@ -38,17 +43,9 @@ def check_tag(name: object) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint consists of."""
-
-    step: int
-    attempt: int
-    files: dict[str, dict[str, int | str]]
-    """Relative name to ``{"sha256", "bytes"}``."""
-    metric: float | None = None
-    """How good the state is, lower is better, such as the validation loss; None when it was not measured."""
-    saved: float = field(default_factory=time.time)
+def folder_of(step: int) -> str:
+    """Return the name of the folder of a step's checkpoint."""
+    return f"{_PREFIX}{step:08d}"
 
 
 @dataclass(frozen=True)
@@ -64,26 +61,12 @@ class Checkpoint:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest; raises OSError, ValueError or TypeError when it is missing or damaged."""
-        return Manifest(**read_json(self.path / MANIFEST))
+        """The manifest; raises OSError or ValueError when it is missing or damaged."""
+        return read_manifest(self.path)
 
     def problem(self) -> str:
         """Verify every file against the manifest and return what is wrong, or an empty string."""
-        try:
-            manifest = self.manifest
-        except (OSError, ValueError, TypeError, AttributeError):
-            return f"{MANIFEST} is missing or damaged"
-        if manifest.step != self.step:
-            return f"{MANIFEST} belongs to step {manifest.step}"
-        present = {item.relative_to(self.path).as_posix() for item in self.path.rglob("*") if item.is_file()}
-        if extra := sorted(present - set(manifest.files) - {MANIFEST}):
-            return f"{extra[0]} is not in the manifest"
-        for name, entry in manifest.files.items():
-            if name not in present:
-                return f"{name} is missing"
-            if file_digest(self.path / name) != entry["sha256"]:
-                return f"{name} does not match its hash"
-        return ""
+        return problem_in(self.path, self.step)
 
 
 class CheckpointStore:
@@ -93,12 +76,21 @@ class CheckpointStore:
         folder: The run's ``checkpoints`` directory.
         attempt: The attempt that saves.
         fence: Called before each commit; raises when the attempt has been replaced.
+        free: Returns the bytes that are free where a folder is.
     """
 
-    def __init__(self, folder: Path, *, attempt: int = 0, fence: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        attempt: int = 0,
+        fence: Callable[[], None] = lambda: None,
+        free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         self.folder = folder
         self._attempt = attempt
         self._fence = fence
+        self._free = free
 
     def all(self) -> list[Checkpoint]:
         """Return the committed checkpoints, the newest first; unverified."""
@@ -112,22 +104,38 @@ class CheckpointStore:
             step: The number of finished steps.
             write: Writes all files into the folder that it is given.
             metric: How good the state is, lower is better, if it was measured; one that is not finite says nothing.
+
+        Raises:
+            OSError: Before anything is written, with ``ENOSPC``, if a checkpoint as large as the newest has no room.
         """
-        final = self.folder / f"{_PREFIX}{step:08d}"
-        staging = self.folder / f".saving-{step:08d}-{self._attempt}-{os.getpid()}"
-        self._clean()
-        staging.mkdir()
+        staging = self.stage(step)
         try:
             write(staging)
+            return self.commit(staging, step, metric=metric)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)  # on a full disk others need the space
             raise
-        names = sorted(item.relative_to(staging).as_posix() for item in staging.rglob("*") if item.is_file())
-        files: dict[str, dict[str, int | str]] = {
-            name: {"sha256": file_digest(staging / name), "bytes": (staging / name).stat().st_size} for name in names
-        }
+
+    def stage(self, step: int) -> Path:
+        """Make the hidden folder in which a checkpoint is put together, by one process or by several.
+
+        Raises:
+            OSError: With ``ENOSPC``, if a checkpoint as large as the newest has no room.
+        """
+        self._clean()
+        self._check_space()
+        staging = self.folder / f"{STAGING}{step:08d}-{self._attempt}-{os.getpid()}"
+        staging.mkdir()
+        return staging
+
+    def commit(self, staging: Path, step: int, *, metric: float | None = None) -> Checkpoint:
+        """Make a checkpoint of a folder that :meth:`stage` gave, once everything lies in it; durable on return.
+
+        To be called by one process, after all that write into the folder have closed their files.
+        """
+        final = self.folder / folder_of(step)
         rating = metric if metric is not None and math.isfinite(metric) else None
-        write_json(staging / MANIFEST, asdict(Manifest(step, self._attempt, files, rating)))
+        write_atomically(staging / MANIFEST, manifest_of(staging, step, self._attempt, rating).to_text())
         sync_tree(staging)
         self._fence()
         # A folder of that step can only be one that did not verify: otherwise the run would have gone on from it.
@@ -152,14 +160,39 @@ class CheckpointStore:
         rated = sorted(self._rated(), key=lambda pair: pair[0])
         return next((checkpoint for _, checkpoint in rated if not checkpoint.problem()), None)
 
-    def prune(self, keep_last: int) -> None:
-        """Delete all but the newest ``keep_last``, the best and the tagged; called after a save: a good one stays."""
-        keep = {checkpoint.step for checkpoint in self.all()[:keep_last]} | set(self.tags().values())
-        if rated := self._rated():
-            keep.add(min(rated, key=lambda pair: pair[0])[1].step)
-        for checkpoint in self.all():
-            if checkpoint.step not in keep:
-                shutil.rmtree(self._move_aside(checkpoint.path))
+    def prune(self, keep_last: int, *, keep_every: int | None = None, saved: int | None = None) -> list[int]:
+        """Delete what is not kept: not the newest, the best, the tagged, or on the permanent schedule.
+
+        The only good one always stays: unless ``saved`` is known to be whole, the newest that verifies is looked for
+        first, and kept.
+
+        Args:
+            keep_last: How many of the newest to keep.
+            keep_every: Keep those whose steps are multiples of this for good; None has no such schedule.
+            saved: The step of a checkpoint that this process has just saved.
+
+        Returns:
+            The steps that are gone, the oldest first.
+        """
+        gone = self.spare(keep_last, keep_every=keep_every, saved=saved)
+        for step in gone:
+            self._fence()
+            shutil.rmtree(self._move_aside(self.folder / folder_of(step)))
+        return gone
+
+    def spare(self, keep_last: int, *, keep_every: int | None = None, saved: int | None = None) -> list[int]:
+        """Return the steps that :meth:`prune` would delete, the oldest first."""
+        there = self.all()
+        safe = saved if saved is not None else next((one.step for one in there if not one.problem()), None)
+        rated = {checkpoint.step: metric for metric, checkpoint in self._rated()}
+        besides = {*self.tags().values()} if safe is None else {*self.tags().values(), safe}
+        keep = kept([one.step for one in there], rated, Retention(keep_last, keep_every, frozenset(besides)))
+        return sorted(one.step for one in there if one.step not in keep)
+
+    def rated_best(self) -> int | None:
+        """Return the step that is kept as the best, unverified; None when none carries a rating."""
+        rated = {checkpoint.step: metric for metric, checkpoint in self._rated()}
+        return best_of(rated) if rated else None
 
     def tag(self, name: str, step: int) -> None:
         """Give the checkpoint of a step a name, under which it is kept for good; a name can move on to another one."""
@@ -179,7 +212,7 @@ class CheckpointStore:
         for checkpoint in self.all():
             try:
                 metric = checkpoint.manifest.metric
-            except (OSError, ValueError, TypeError, AttributeError):
+            except (OSError, ValueError):
                 continue
             if metric is not None:
                 rated.append((metric, checkpoint))
@@ -187,12 +220,22 @@ class CheckpointStore:
 
     def _move_aside(self, path: Path) -> Path:
         """Give a checkpoint a hidden name before its deletion: half a deletion must not look like a checkpoint."""
-        trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
+        trash = path.with_name(f"{TRASH}{path.name}-{os.getpid()}")
         path.rename(trash)
         return trash
 
     def _clean(self) -> None:
         """Remove what earlier crashes left behind."""
-        for pattern in (".saving-*", ".trash-*"):
-            for path in self.folder.glob(pattern):
+        for beginning in (STAGING, TRASH):
+            for path in self.folder.glob(f"{beginning}*"):
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _check_space(self) -> None:
+        """Refuse to begin what would fill the disk: others write there as well."""
+        try:
+            needed = next((checkpoint.manifest.bytes for checkpoint in self.all()), 0) + _SPARE_BYTES
+        except (OSError, ValueError):
+            return  # nothing tells how large it will be
+        if (free := self._free(self.folder)) < needed:
+            said = f"{os.strerror(errno.ENOSPC)}: a checkpoint takes about {needed:,} bytes, and {free:,} are free"
+            raise OSError(errno.ENOSPC, said, str(self.folder))

@@ -139,7 +139,7 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         notes["stopped_early"] = {"of_steps": trainer.total_steps, **trainer.patience.state()}
     if config.publish == "last":
         return _publish(session, trainer.export, trainer.latest, notes)
-    best = best_checkpoint(session.run)
+    best = best_checkpoint(session.settled())
     metrics = {**trainer.latest, **_measured_at(session, best.step)}
     return _publish(
         session, partial(shutil.copytree, best.path / EXPORTED), metrics, {**notes, "published_step": best.step}

@@ -184,7 +184,7 @@ def conclude(
 
     events = session.events("metric")
     if which == "best":
-        best = best_checkpoint(session.run)
+        best = best_checkpoint(session.settled())
         load_weights(trainer, best.path)
         events = [event for event in events if event["step"] <= best.step]
         notes = {**notes, "published_step": best.step}

@@ -176,7 +176,7 @@ class Live:
         surface.finish_step(metrics)
         step = surface.step_number
         logs = step % self._log_every == 0 or surface.is_over
-        if logs or step % session.config.checkpoint.every == 0:
+        if logs or session.config.checkpoint.is_at(step):
             try:
                 self._measure(log=logs)
             except NotFinite as error:

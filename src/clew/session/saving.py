@@ -1,9 +1,16 @@
-"""A trainer's checkpoints as its run sees them: restored, saved at a boundary, or saved while it trains on."""
+"""A trainer's checkpoints as its run sees them: restored, saved at a boundary, or saved while it trains on.
+
+One checkpoint is written at a time. Where the next is due while one is still being written, the training waits for it:
+so which checkpoints there are depends on the steps alone, and not on how quick a disk is. What goes wrong beside the
+training stands in the journal at once, and ends the run, or lets it pause, at the next boundary.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,18 +35,37 @@ class Saver:
         attempt: Number of this attempt.
         journal: Where checkpoints are noted.
         known: ``known(step)`` returns what the session itself has to keep with a state; empty for nothing.
+        clock: Seconds, for saves by time.
+
+    Attributes:
+        store: The run's checkpoints.
+        surface: The trainer; None before there is one.
+        policy: When to save, and what to keep.
+        saved_step: The newest step whose state is durable.
     """
 
-    def __init__(self, run: Run, attempt: int, journal: JournalWriter, known: Callable[[int], Known]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        attempt: int,
+        journal: JournalWriter,
+        known: Callable[[int], Known],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
         self.surface: Surface | None = None
         self.policy = CheckpointConfig()
         self.saved_step: int | None = None
         self._journal = journal
         self._known = known
+        self._clock = clock
+        self._began = clock()
+        self._due: tuple[int, str] = (-1, "")
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._thread: ThreadPoolExecutor | None = None
         self._busy: Future[Any] | None = None
+        self._failure: tuple[int, BaseException] | None = None
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that verifies, and note what is wrong with newer ones."""
@@ -54,8 +80,41 @@ class Saver:
         assert self.surface is not None
         self.surface.load(checkpoint.path)
         self.saved_step = checkpoint.step
+        self._began = self._clock()
         self._log.info("checkpoint restored", step=checkpoint.step)
         return kept_with(checkpoint)
+
+    def due(self, step: int) -> str:
+        """Return why a save is due at a step: ``steps`` or ``minutes``; empty when none is.
+
+        The clock is asked once for a step, so that whoever asks twice is told the same.
+        """
+        if self._due[0] != step:
+            self._due = (step, self._why(step))
+        return self._due[1]
+
+    def has_failed(self) -> bool:
+        """Whether something went wrong beside the training that nobody has been told yet."""
+        return self._failure is not None
+
+    def keep(self, step: int, metric: float | None = None) -> None:
+        """Save the state of a step at which it is due; it is written while the training goes on, where that can be.
+
+        Raises:
+            Exception: What went wrong with the save before, or with this one as far as it is waited for.
+        """
+        self.complete()
+        if self.surface is None or self.saved_step == step:
+            return
+        why = self.due(step)
+        snapshot = self._snapshot() if self.policy.asynchronous else None
+        if snapshot is None:
+            self._commit(step, partial(_write, self.surface.save, self._known(step)), metric, why)
+        else:
+            self._busy = self._submit(
+                partial(self._beside, step, partial(_write, snapshot, self._known(step)), metric, why)
+            )
+        self._began = self._clock()
 
     def save(self, step: int, metric: float | None = None) -> None:
         """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again."""
@@ -63,6 +122,9 @@ class Saver:
         if self.surface is None or self.saved_step == step:
             return
         self._commit(step, partial(_write, self.surface.save, self._known(step)), metric)
+        self._began = self._clock()
+        if self._failure is not None and self._failure[0] == step:
+            self._failure = None  # that very state is safe now
 
     def begin(self, step: int, then: Callable[[Checkpoint], T]) -> Future[T]:
         """Save the state of this moment while the training goes on, as far as the trainer can do that.
@@ -84,7 +146,7 @@ class Saver:
             return self._busy
         # Commands of this very step may have come after it was saved: a child is to begin with what they did.
         metric = saved.manifest.metric if saved is not None else None
-        snapshot = self.surface.snapshot() if isinstance(self.surface, Snapshotting) else None
+        snapshot = self._snapshot()
         if snapshot is None:
             made = self._commit(step, partial(_write, self.surface.save, known), metric)
             self._busy = self._submit(lambda: then(made))
@@ -93,10 +155,17 @@ class Saver:
         return self._busy
 
     def finish(self) -> None:
-        """Wait for what was begun; how it ended is told where it was asked for."""
+        """Wait for what was begun; how it ended is told where it was asked for, or by :meth:`complete`."""
         if self._busy is not None:
             self._busy.exception()
             self._busy = None
+
+    def complete(self) -> None:
+        """Wait for what was begun, and raise what went wrong beside the training, once."""
+        self.finish()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure[1]
 
     def close(self) -> None:
         """Wait for what was begun, and take nothing more."""
@@ -104,18 +173,41 @@ class Saver:
         if self._thread is not None:
             self._thread.shutdown()
 
+    def _why(self, step: int) -> str:
+        if self.policy.is_at(step):
+            return "steps"
+        minutes = self.policy.minutes
+        passed = self._clock() - self._began
+        return "minutes" if self.surface is not None and minutes is not None and passed >= 60 * minutes else ""
+
+    def _snapshot(self) -> Callable[[Path], None] | None:
+        return self.surface.snapshot() if isinstance(self.surface, Snapshotting) else None
+
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="clew-saver")
         return self._thread.submit(work)
 
-    def _commit(self, step: int, write: Callable[[Path], None], metric: float | None) -> Checkpoint:
+    def _beside(self, step: int, write: Callable[[Path], None], metric: float | None, why: str) -> None:
+        """Save in another thread; what goes wrong is noted at once, and kept for the training."""
+        try:
+            self._commit(step, write, metric, why)
+        except BaseException as error:
+            self._failure = (step, error)
+            self._log.error(f"the checkpoint of step {step} could not be saved: {error}", step=step)
+            with suppress(OSError):  # the disk may be full
+                self._journal.write("checkpoint_failed", at=step, error=type(error).__name__, reason=str(error))
+                self._journal.flush()
+
+    def _commit(self, step: int, write: Callable[[Path], None], metric: float | None, why: str = "") -> Checkpoint:
+        """Write a checkpoint; only when it is durable, it is told of, and others are deleted."""
         checkpoint = self.store.save(step, write, metric=metric)
         self.saved_step = step
-        self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric)
+        more = {"due": why} if why == "minutes" else {}  # no step tells afterwards that it was time
+        self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric, **more)
         self._journal.flush(sync=True)
         self._log.info("checkpoint saved", step=step)
-        self.store.prune(self.policy.keep_last)
+        self.store.prune(self.policy.keep_last, keep_every=self.policy.keep_every, saved=step)
         return checkpoint
 
 

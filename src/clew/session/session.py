@@ -18,6 +18,7 @@ from clew.checkpoints import Checkpoint
 from clew.errors import NotFinite, UserError
 from clew.logs.logger import Logger
 from clew.runs import Artifact, Command, JournalWriter, Run, State
+from clew.runs.disk import is_full
 from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
 from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
@@ -26,6 +27,7 @@ from clew.session.place import Hooks, Place
 from clew.session.saving import Saver
 from clew.session.settings import write
 from clew.session.signals import StopSignals
+from clew.session.space import Space
 from clew.session.steering import Steering
 from clew.session.surface import (
     Checkable,
@@ -79,6 +81,7 @@ class Session(Generic[ConfigT]):
         self._lease = LeaseKeeper(run.states, attempt)
         self._saver = Saver(run, attempt, self._journal, self._known)
         self._steering = Steering(run, attempt, self._journal)
+        self._space = Space(run, self._journal)
         self._restored: int | None = None
 
     def __enter__(self) -> Session[ConfigT]:
@@ -91,6 +94,7 @@ class Session(Generic[ConfigT]):
     ) -> None:
         try:
             if kind is None:
+                self._saver.complete()
                 self._steering.close(self._step)
         finally:
             self._saver.close()
@@ -223,8 +227,22 @@ class Session(Generic[ConfigT]):
             step: The number of finished steps.
             metric: Validation loss at that step, if known; it decides which checkpoint is the best.
         """
-        self._saver.save(step, metric)
+        try:
+            self._saver.save(step, metric)
+        except Exception as error:
+            if not is_full(error):
+                raise
+            self._space.lacks(step, metric, error)
         self._rollbacks = 0
+
+    def settled(self) -> Run:
+        """Return the run, with everything durable that was begun to be saved; for who looks for checkpoints itself.
+
+        Raises:
+            Exception: What went wrong with it.
+        """
+        self._saver.complete()
+        return self.run
 
     def rescue(self, step: int, error: Exception) -> None:
         """Do what ``live.on_nan`` says about a loss or gradient that is no longer finite.
@@ -241,6 +259,7 @@ class Session(Generic[ConfigT]):
         """
         if self._live.on_nan == "stop" or self._saver.surface is None or self._rollbacks >= MOST_ROLLBACKS:
             raise error
+        self._saver.finish()
         if self._saver.store.newest_good()[0] is None:
             raise error
         self._journal.write("trouble", at=step, reason=str(error), on_nan=self._live.on_nan)
@@ -261,9 +280,11 @@ class Session(Generic[ConfigT]):
         return (
             bool(self._stop)
             or step >= self._steering.ledger.alarm
-            or step % self._saver.policy.every == 0
+            or bool(self._saver.due(step))
+            or self._saver.has_failed()
             or self._notes_at(step)
             or self._trouble is not None
+            or self._space.is_lacking
         )
 
     def boundary(self, step: int, *, metric: float | None = None) -> None:
@@ -285,15 +306,28 @@ class Session(Generic[ConfigT]):
         trouble, self._trouble = self._trouble, None
         if trouble is not None and not self._steering.was_applied_at(step, issuer="on_nan"):
             raise trouble[1]
+        while self._space.is_lacking:
+            self._space.try_again(self._saver, paused=self._steering.was_applied_at(step, issuer=Space.ISSUER))
+            self._look()
+            self._stand(step, metric)
 
     def _keep(self, step: int, metric: float | None) -> None:
         """Save where it is due, and note what is due; a state that is no longer finite is not worth it."""
         try:
-            if step % self._saver.policy.every == 0:
-                self.checkpoint(step, metric=metric)
+            if self._saver.due(step):
+                self._saver.keep(step, metric)
+                self._rollbacks = 0
+            elif self._saver.has_failed():
+                self._saver.complete()
             self._note(step)
         except NotFinite as error:
             self.rescue(step, error)
+            self._look()
+        except Exception as error:
+            if not is_full(error):
+                raise
+            self._space.lacks(step, metric, error)
+        if self._space.is_lacking:
             self._look()
 
     def _stand(self, step: int, metric: float | None = None) -> None:
@@ -306,8 +340,16 @@ class Session(Generic[ConfigT]):
         if self._stop is not None:
             self._steering.finish()
             if self._stop[0] is State.INTERRUPTED and self._saver.surface is not None and self._trouble is None:
-                self._saver.save(step, metric)
+                self._save_before_leaving(step, metric)
             raise RunStopped(*self._stop, step)
+
+    def _save_before_leaving(self, step: int, metric: float | None) -> None:
+        try:
+            self._saver.save(step, metric)
+        except Exception as error:
+            if not is_full(error):
+                raise
+            self._log.error(f"the state could not be saved, the checkpoint before stays: {error}", step=step)
 
     def _act(self, step: int, metric: float | None) -> None:
         place = self._place(step, metric)

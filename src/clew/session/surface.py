@@ -203,10 +203,23 @@ def idle(surface: Surface | None) -> AbstractContextManager[None]:
 class CheckpointConfig:
     """When to save, and what to keep."""
 
-    every: Annotated[int, Field(ge=1), NOT_HASHED] = 50
-    """Save after this many steps."""
+    every: Annotated[int | None, Field(ge=1), NOT_HASHED] = 50
+    """Save after this many steps; null saves by time alone, or when asked."""
+    minutes: Annotated[float | None, Field(gt=0), NOT_HASHED] = None
+    """Save, besides, after the step at which this much time has passed since the last save; null looks at no clock."""
     keep_last: Annotated[int, Field(ge=1), NOT_HASHED] = 2
     """How many of the newest checkpoints to keep; the best by validation loss is kept besides."""
+    keep_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = None
+    """Keep the checkpoints of steps that are multiples of this for good; null keeps none so."""
+    asynchronous: Annotated[bool, NOT_HASHED] = True
+    """Go on training while what is due is written, where the trainer can; what is asked for is always waited for."""
+    mirror: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9+.:-]*://.+)?$"), NOT_HASHED] = ""
+    """Send the newest and the best checkpoint there after each save, in the background: s3://BUCKET/PATH or another URL
+    of fsspec; {run} in it becomes the run's name. It cannot fail or delay the run."""
+
+    def is_at(self, step: int) -> bool:
+        """Whether a step is one of every so many at which a save is due."""
+        return self.every is not None and step % self.every == 0
 
 
 @config

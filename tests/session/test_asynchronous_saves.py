@@ -1,0 +1,230 @@
+"""Saves that are written while the training goes on: when it waits, what is safe when, and what is told of failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from clew.errors import NotFinite
+from clew.runs import Command, Fenced, Owner, RunInfo, State, create_run
+from clew.session import CheckpointConfig, LiveConfig, RunStopped, Session
+from support import wait_until
+
+PATIENCE = 20.0
+
+
+class Counter:
+    """Its state is a number; what writes it waits for a gate."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.writing = threading.Event()
+        self.fails: BaseException | None = None
+        self.saves: list[str] = []
+
+    def save(self, directory: Path) -> None:
+        self.saves.append(f"save {self.value}")
+        self._write(self.value, directory)
+
+    def snapshot(self):
+        if self.value == 13:
+            raise NotFinite("the loss is not finite")
+        self.saves.append(f"snapshot {self.value}")
+        return partial(self._write, self.value)
+
+    def load(self, directory: Path) -> None:
+        self.value = int((directory / "value").read_text())
+
+    def _write(self, value: int, directory: Path) -> None:
+        self.writing.set()
+        assert self.gate.wait(PATIENCE)
+        if self.fails is not None:
+            raise self.fails
+        (directory / "value").write_text(str(value))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return create_run(tmp_path / "runs", RunInfo(id="r", job="count"), "job: count\n", {})
+
+
+@pytest.fixture
+def counter():
+    return Counter()
+
+
+def start(run) -> Session:
+    attempt = run.states.queue()
+    run.states.move(State.STARTING, attempt=attempt)
+    run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
+    return Session(run, None, attempt)
+
+
+def train(session: Session, counter: Counter, until: int, **policy) -> None:
+    first = session.attach(counter, CheckpointConfig(**{"every": 5, **policy}), LiveConfig())
+    for step in range(first + 1, until + 1):
+        counter.value = step
+        session.log(step, loss=1 / step)
+        session.boundary(step)
+
+
+def saved(run) -> list[int]:
+    return sorted(int(path.name[5:]) for path in run.checkpoints.glob("step-*"))
+
+
+def kinds(run, *names: str) -> list[tuple[str, int]]:
+    return [(event["kind"], event.get("step", event.get("at"))) for event in run.events() if event["kind"] in names]
+
+
+def test_the_training_goes_on_while_its_state_is_written_and_the_state_is_that_of_its_step(run, counter):
+    with start(run) as session:
+        counter.gate.clear()
+        train(session, counter, 8)
+        assert counter.writing.wait(PATIENCE)
+        assert (counter.value, saved(run), kinds(run, "checkpoint")) == (8, [], [])
+        counter.gate.set()
+    assert (run.checkpoints / "step-00000005" / "value").read_text() == "5"
+    assert kinds(run, "checkpoint") == [("checkpoint", 5)]
+    assert counter.saves == ["snapshot 5"]
+
+
+def test_a_save_that_is_due_waits_for_the_one_before(run, counter):
+    """So the checkpoints of a run do not depend on the disk."""
+    with start(run) as session:
+        counter.gate.clear()
+        trained = threading.Thread(target=train, args=(session, counter, 12), kwargs={"keep_last": 9})
+        trained.start()
+        assert counter.writing.wait(PATIENCE)
+        wait_until(lambda: counter.value == 10)
+        assert counter.saves == ["snapshot 5"]
+        counter.gate.set()
+        trained.join(PATIENCE)
+        assert counter.value == 12
+    assert saved(run) == [5, 10]
+
+
+def test_at_the_end_of_a_run_everything_is_durable_and_rotated(run, counter):
+    with start(run) as session:
+        train(session, counter, 20)
+    assert saved(run) == [15, 20]
+    assert kinds(run, "checkpoint") == [("checkpoint", step) for step in (5, 10, 15, 20)]
+
+
+@pytest.mark.parametrize("verb", ["checkpoint", "stop", "pause"])
+def test_what_promises_a_safe_state_waits_for_it_and_does_not_save_it_twice(run, counter, verb):
+    run.inbox.post(Command(verb, at=5))
+    if verb == "pause":
+        run.inbox.post(Command("resume", at=5))
+    try:
+        with start(run) as session:
+            train(session, counter, 6)
+    except RunStopped:
+        assert verb == "stop"
+    assert counter.saves == ["snapshot 5"]
+    told = kinds(run, "checkpoint", "command")
+    assert told.index(("checkpoint", 5)) < told.index(("command", 5))
+
+
+def test_without_it_a_save_is_waited_for(run, counter):
+    with start(run) as session:
+        train(session, counter, 5, asynchronous=False)
+        assert saved(run) == [5]
+    assert counter.saves == ["save 5"]
+
+
+def test_who_looks_for_checkpoints_itself_waits_first(run, counter):
+    with start(run) as session:
+        train(session, counter, 6)
+        assert session.settled() is run
+        assert saved(run) == [5]
+
+
+def test_a_failure_beside_the_training_is_told_at_once_and_fails_the_run_at_the_next_boundary(run, counter):
+    counter.fails = RuntimeError("the disk has gone")
+    with pytest.raises(RuntimeError, match="the disk has gone"), start(run) as session:
+        session.attach(counter, CheckpointConfig(every=5))
+        counter.value = 5
+        session.boundary(5)
+        wait_until(lambda: kinds(run, "checkpoint_failed") == [("checkpoint_failed", 5)], PATIENCE)
+        session.boundary(6)
+    (event,) = run.events("checkpoint_failed")
+    assert (event["error"], event["reason"]) == ("RuntimeError", "the disk has gone")
+    assert saved(run) == []
+
+
+def test_a_failure_of_the_last_save_fails_the_run_too(run, counter):
+    counter.fails = OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"), start(run) as session:
+        train(session, counter, 5)
+
+
+def test_a_failure_is_over_when_that_very_state_was_saved_after_all(run, counter):
+    counter.fails = RuntimeError("busy")
+    with start(run) as session:
+        session.attach(counter, CheckpointConfig(every=5))
+        counter.value = 5
+        session.boundary(5)
+        wait_until(lambda: bool(kinds(run, "checkpoint_failed")), PATIENCE)
+        counter.fails = None
+        session.checkpoint(5)
+        session.boundary(6)
+    assert saved(run) == [5]
+
+
+def test_a_replaced_attempt_that_writes_commits_nothing_and_ends(run, counter):
+    with pytest.raises(Fenced), start(run) as session:
+        session.attach(counter, CheckpointConfig(every=5))
+        counter.value = 5
+        counter.gate.clear()
+        session.boundary(5)
+        assert counter.writing.wait(PATIENCE)
+        run.states.move(State.INTERRUPTED, attempt=1)
+        run.states.queue()
+        counter.gate.set()
+        session.boundary(10)
+    assert saved(run) == []
+
+
+def test_a_loss_that_is_not_finite_is_found_before_anything_is_written(run, counter):
+    with pytest.raises(NotFinite), start(run) as session:
+        train(session, counter, 13, every=13)
+    assert list(run.checkpoints.iterdir()) == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({"every": None, "minutes": 10.0}, [4, 8, 12]),
+        ({"every": 5, "minutes": 10.0}, [4, 5, 9, 10]),
+        ({"every": None}, []),
+        ({"every": 6, "minutes": 60.0}, [6, 12]),
+    ],
+)
+def test_saves_are_due_by_steps_and_by_time(run, counter, policy, expected, monkeypatch):
+    clock = Clock()
+    with start(run) as session:
+        monkeypatch.setattr(session._saver, "_clock", clock)
+        session._saver._began = 0.0
+        session.attach(counter, CheckpointConfig(keep_last=9, **policy))
+        for step in range(1, 13):
+            counter.value = step
+            clock.now += 150
+            session.boundary(step)
+    assert saved(run) == expected
+    told = {event["step"]: event.get("due") for event in run.events("checkpoint")}
+    assert all((due == "minutes") == (step % (policy["every"] or 99) != 0) for step, due in told.items())
