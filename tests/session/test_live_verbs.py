@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,10 +196,10 @@ class Trouble(Walk):
             self.bad.remove(self.done)
             self.position = math.nan
 
-    def save(self, directory: Path) -> None:
+    def snapshot(self) -> Callable[[Path], None]:
         if math.isnan(self.position):
             raise NotFinite("not finite")
-        super().save(directory)
+        return super().snapshot()
 
 
 def troubled(run: Run, on_nan: str, at: tuple[int, ...], until: int = 12, every: int = 3) -> Walk:
