@@ -289,6 +289,23 @@ def test_equal_and_zero_information_is_the_plain_mean_in_a_live_merge(value, oth
     assert same(*made)
 
 
+def test_quadratics_merged_by_their_curvature_give_the_minimiser_of_their_sum():
+    torch.manual_seed(0)
+    minima = [torch.randn(6, dtype=torch.float64) for _ in range(3)]
+    curvatures = [torch.rand(6, dtype=torch.float64) + 0.01 for _ in minima]
+    live = {"w": minima[0].clone().requires_grad_()}
+    weights = iter(curvatures)
+    merge_into(
+        live,
+        request(None, "1", "2", method="fisher"),
+        lambda path: InMemory({"w": minima[int(path.name)]}),
+        fisher=lambda *_: {"w": next(weights)},
+    )
+    point = live["w"].detach().requires_grad_()
+    total = sum((h * (point - x) ** 2).sum() / 2 for h, x in zip(curvatures, minima, strict=True))
+    assert torch.allclose(torch.autograd.grad(total, point)[0], torch.zeros(6, dtype=torch.float64), atol=1e-14)
+
+
 def test_information_that_lacks_a_trained_weight_is_refused(others):
     live = Net(7)
     for found, missing in (({}, "embed.weight"), ({"embed.weight": torch.ones(5, 3)}, "norm.bias")):
