@@ -20,6 +20,7 @@ SCRIPTS = (
     "trackers.py",
     "native_loop.py",
     "snapshot.py",
+    "checkpoints.py",
     "eval_batches.py",
     "inspection.py",
     "merge_memory.py",

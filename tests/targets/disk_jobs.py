@@ -57,6 +57,7 @@ def count(session: clew.Session[FillConfig]) -> clew.Outcome:
             fill(disk)
         if step > 7 and place == "journal":
             session.event("sample", step=step, text="x" * 20000)
+            session.events("sample")  # which hands the journal to the disk
         session.boundary(step)
     if place == "artifact":
         fill(disk)

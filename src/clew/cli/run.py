@@ -16,7 +16,7 @@ from clew.cli.progress import watching
 from clew.config import to_yaml
 from clew.errors import UserError
 from clew.jobs import LoadedJob
-from clew.notify import Notifier, open_notifier, workspace_notify
+from clew.notify import Notifier, TellingWatcher, open_notifier, workspace_notify
 from clew.plans import CHOICES, Pipeline, Plan, start_from
 from clew.runs import ACTIVE, RESUMABLE, IllegalMove, JobResult, Run, State, Workspace
 from clew.session.live import LiveRun
@@ -108,7 +108,7 @@ def submit(work: LoadedJob, workspace: Workspace, *, detach: bool) -> int:
     if detach:
         return _detach_once(run)
     with notifier, watching() as watcher:
-        result = api.join(run, watcher)
+        result = api.join(run, TellingWatcher(watcher, notifier))
         _tell(notifier, result)
     return conclude(run, result)
 
@@ -126,7 +126,7 @@ def _attend(run: Run, detach: bool, notifier: Notifier) -> int:
         if detach:
             return detach_run(run)
         with notifier, watching() as watcher:
-            result = api.attend(run, watcher)
+            result = api.attend(run, TellingWatcher(watcher, notifier))
             _tell(notifier, result)
     except IllegalMove as error:
         raise api.started_elsewhere(run.id) from error

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from clew.config import NOT_HASHED, Plugin, Registry, config
 from clew.remote import PushConfig
 from clew.runs import Event, JobResult, Run
+from clew.session.surface import CheckpointConfig
 
 
 class Follower:
@@ -106,6 +107,8 @@ class FollowingConfig:
     """Trackers that are told what happens, such as {type: tensorboard}; they cannot fail or delay the run."""
     push: Annotated[PushConfig | None, NOT_HASHED] = None
     """Where to send the run while it goes on and when it ends."""
+    checkpoint: Annotated[CheckpointConfig | None, NOT_HASHED] = None
+    """Whose mirror says where to send checkpoints."""
 
 
 def followers_of(settings: Any) -> dict[str, FollowerConfig]:
@@ -124,4 +127,14 @@ def followers_of(settings: Any) -> dict[str, FollowerConfig]:
         from clew.followers.push import PushFollowing  # which is made of the classes above
 
         found["push"] = PushFollowing(push=settings.push)
+    if mirror := _mirror(settings):
+        from clew.followers.push import PushFollowing
+
+        found["mirror"] = PushFollowing(push=PushConfig(to=mirror, what=["checkpoints", "run"]))
     return found
+
+
+def _mirror(settings: Any) -> str:
+    """Return where checkpoints are sent; a job may have something of its own under that name, or nothing."""
+    saving = getattr(settings, "checkpoint", None)
+    return saving.mirror if isinstance(saving, CheckpointConfig) else ""

@@ -16,6 +16,7 @@ from clew.followers.base import FollowingConfig, followers_of, tracker_registry
 from clew.logs.logger import Logger
 from clew.logs.piping import log_pipe
 from clew.runs import Run
+from clew.session.surface import CheckpointConfig
 
 _KEYS = frozenset(fields_of(FollowingConfig))
 
@@ -50,7 +51,8 @@ def spawn(run: Run, attempt: int, settings: Any, name: str, **options: Any) -> s
         name: Which of its followers.
         options: For ``Popen``.
     """
-    said = {key: value for key, value in dump(settings, registries()).items() if key in _KEYS}
+    keys = _KEYS if isinstance(getattr(settings, "checkpoint", None), CheckpointConfig) else _KEYS - {"checkpoint"}
+    said = {key: value for key, value in dump(settings, registries()).items() if key in keys}
     return subprocess.Popen(
         [sys.executable, "-m", "clew.followers.process", str(run.path), str(attempt), name, json.dumps(said)],
         stdin=subprocess.DEVNULL,
@@ -71,7 +73,8 @@ def following_of(run: Run) -> FollowingConfig:
         ConfigError: If the config cannot be read, or a follower's class is gone.
     """
     tree = load_tree(run.config_path)
-    part = Section({name: node for name, node in tree.items.items() if name in _KEYS}, tree.origin)
+    # What a job calls `checkpoint` may be something else; whoever asks here wants to know of trackers.
+    part = Section({name: node for name, node in tree.items.items() if name in _KEYS - {"checkpoint"}}, tree.origin)
     value: FollowingConfig = load(part, root=FollowingConfig, registries=registries()).value
     return value
 

@@ -189,7 +189,7 @@ def _run_folder(reference: str, runs_dir: Path) -> Path:
             f"there is no run {match['name']!r}", where=str(runs_dir), hint=did_you_mean(match["name"], names)
         )
     if match["which"]:
-        return _checkpoint_model(_checkpoint(run, match["which"]))
+        return checkpoint_model(_checkpoint(run, match["which"]))
     for name in ("adapter", "model", "model.gguf"):
         if (run.artifacts / name).exists():
             return run.artifacts / name
@@ -227,8 +227,11 @@ def _verified(checkpoint: Checkpoint, run: Run) -> Checkpoint:
     return checkpoint
 
 
-def _checkpoint_model(checkpoint: Checkpoint) -> Path:
+def checkpoint_model(checkpoint: Checkpoint) -> Path:
     """Return the part of a checkpoint that loads as a model or an adapter.
+
+    Args:
+        checkpoint: One that verifies.
 
     Raises:
         UserError: If no part of it does, as with a trainer of the user's own.

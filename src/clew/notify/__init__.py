@@ -2,6 +2,7 @@
 
 from clew.notify.config import EVENTS, NotifyConfig, WebhookConfig, notify_layer, read_notify, workspace_notify
 from clew.notify.notifier import Notifier, open_notifier
+from clew.notify.watching import TellingWatcher
 from clew.notify.webhook import SIGNATURE, sign
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "SIGNATURE",
     "Notifier",
     "NotifyConfig",
+    "TellingWatcher",
     "WebhookConfig",
     "notify_layer",
     "open_notifier",

@@ -14,7 +14,7 @@ from clew.config.tree import Origin
 from clew.errors import ClewError
 from clew.jobs import LoadedJob, load_job
 from clew.jobs.settling import settled
-from clew.notify import Notifier, open_notifier
+from clew.notify import Notifier, TellingWatcher, open_notifier
 from clew.plans.pipeline import Pipeline, Stage
 from clew.plans.policy import can_pass
 from clew.plans.questions import Attendant, Desk, Nobody, Question
@@ -80,6 +80,7 @@ class Executor:
         self._plan.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
         state = State.INTERRUPTED
         with notifier as self._notifier:
+            self._watcher = TellingWatcher(self._watcher, notifier)
             try:
                 self._carry_out(pipeline, attempt)
                 state = self._verdict(pipeline)
