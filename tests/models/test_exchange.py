@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import ctypes
+import gc
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from clew.errors import UserError
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
-from clew.models.exchange import load_huggingface, save_huggingface
+from clew.models.exchange import as_huggingface, load_huggingface, save_huggingface
 from clew.models.tokenizers import ByteTokenizer
 
 CONFIGS = {
@@ -79,3 +84,56 @@ def test_a_model_of_another_family_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match="reads 'llama' models, and this is 'gpt2'"):
         load_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["40KB", "1GB"])
+def test_shards_load_as_one_file_does(model, shard, tmp_path):
+    as_huggingface(model, ByteTokenizer().build([])).save_pretrained(tmp_path, max_shard_size=shard)
+    assert (tmp_path / "model.safetensors.index.json").is_file() == (shard == "40KB")
+    again = load_huggingface(tmp_path)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+
+
+def test_weights_of_another_precision_are_read_in_float32(model, tmp_path):
+    save_huggingface(model.to(torch.bfloat16), ByteTokenizer().build([]), tmp_path)
+    again = load_huggingface(tmp_path)
+    assert {weight.dtype for weight in again.parameters()} == {torch.float32}
+    assert torch.equal(again.embed.weight, model.embed.weight.float())
+
+
+def test_weights_that_are_not_there_or_have_another_shape_are_named(model, tmp_path):
+    save_huggingface(model, ByteTokenizer().build([]), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.norm.weight"
+    save_file({**weights, name: torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.norm\.weight has the shape \[3\], and not \["):
+        load_huggingface(tmp_path)
+    save_file({other: value for other, value in weights.items() if other != name}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors does not hold model\.norm\.weight"):
+        load_huggingface(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"the weights are not there: model\.safetensors"):
+        load_huggingface(tmp_path)
+
+
+def peak() -> int:
+    """The most memory that this process has held, in bytes, since it was last reset."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says how much memory was held")
+def test_no_second_copy_is_ever_in_memory(tmp_path):
+    model = Decoder(ModelConfig(depth=6, width=512), 258, 64)
+    as_huggingface(model, ByteTokenizer().build([])).save_pretrained(tmp_path, max_shard_size="5MB")
+    size = sum(weight.nbytes for weight in model.parameters())
+    del model
+    again = load_huggingface(tmp_path)  # imports, and what the first model has left
+    del again
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is held for later would hide what is taken
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    load_huggingface(tmp_path)
+    assert 0.8 * size < peak() - before < 1.4 * size

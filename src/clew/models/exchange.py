@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from clew.errors import UserError
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
+from clew.runs.files import path_inside, read_json
 
 _TOP = {
     "embed.weight": "model.embed_tokens.weight",
@@ -60,7 +61,7 @@ def as_huggingface(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor]
     named = {**model.state_dict(), **(weights or {})}
     if model.shape.tied:
         named["head.weight"] = named["embed.weight"]
-    llama.load_state_dict({_foreign(name): weight.detach() for name, weight in named.items()}, assign=True)
+    llama.load_state_dict({foreign_name(name): weight.detach() for name, weight in named.items()}, assign=True)
     llama.tie_weights()
     # Its wavelengths are no weights, so they are still where no numbers are.
     with model.embed.weight.device:
@@ -68,25 +69,81 @@ def as_huggingface(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor]
     return llama
 
 
+def save_without_weights(model: Decoder, tokenizer: Any, folder: Path) -> None:
+    """Write what :func:`save_huggingface` does, but for the weights themselves.
+
+    Args:
+        model: The decoder, whose weights may be anywhere.
+        tokenizer: Its tokenizer.
+        folder: An existing folder.
+    """
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        llama = LlamaForCausalLM(_llama_config(model, tokenizer))
+    llama.config.architectures = [type(llama).__name__]
+    llama.config.save_pretrained(folder)
+    llama.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def load_huggingface(folder: Path) -> Decoder:
-    """Read a Llama folder into a decoder, with float32 weights on the CPU.
+    """Read a Llama folder into a decoder, with float32 weights on the CPU; one tensor of the files is read at a time.
 
     Raises:
-        UserError: If the folder's model is not one that the decoder can compute exactly.
+        UserError: If the folder's model is not one that the decoder can compute exactly, or its weights are not there.
     """
-    from transformers import AutoConfig, LlamaForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     _check_supported(config, folder)
-    llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     model = Decoder(_native_config(config), config.vocab_size, config.max_position_embeddings)
-    weights: dict[str, Tensor] = llama.state_dict()
-    model.load_state_dict({name: weights[_foreign(name)] for name in model.state_dict()})
+    wanted = {foreign_name(name): weight for name, weight in model.named_parameters()}
+    read_tensors(folder, wanted)
     return model
 
 
-def _foreign(name: str) -> str:
-    """Translate ``layers.3.attention.query.weight`` into Llama's name for it."""
+@torch.no_grad()
+def read_tensors(folder: Path, wanted: Mapping[str, Tensor]) -> None:
+    """Fill tensors from safetensors files, which may be shards, so that no second copy of all is ever in memory.
+
+    Args:
+        folder: Holds ``model.safetensors``, or shards with their index.
+        wanted: By the names in the files; they keep their dtype.
+
+    Raises:
+        UserError: If one is missing, or has another shape there.
+    """
+    from safetensors import safe_open
+
+    for path, names in _shards(folder, wanted).items():
+        with safe_open(path, framework="pt") as file:
+            there = set(file.keys())
+            for name in names:
+                if name not in there:
+                    raise UserError(f"{path.name} does not hold {name}", where=str(folder))
+                tensor = file.get_tensor(name)
+                if tensor.shape != wanted[name].shape:
+                    shapes = f"{list(tensor.shape)}, and not {list(wanted[name].shape)}"
+                    raise UserError(f"{name} has the shape {shapes}", where=str(folder))
+                wanted[name].copy_(tensor)
+
+
+def _shards(folder: Path, names: Iterable[str]) -> dict[Path, list[str]]:
+    """Return which tensors to read from which file."""
+    index = folder / "model.safetensors.index.json"
+    places = read_json(index)["weight_map"] if index.is_file() else {}
+    found: dict[Path, list[str]] = {}
+    for name in names:
+        found.setdefault(path_inside(folder, places.get(name, "model.safetensors")), []).append(name)
+    for path in found:
+        if not path.is_file():
+            raise UserError(f"the weights are not there: {path.name}", where=str(folder))
+    return found
+
+
+def foreign_name(name: str) -> str:
+    """Translate a decoder's name, such as ``layers.3.attention.query.weight``, into Llama's name for it."""
     if name in _TOP:
         return _TOP[name]
     _, layer, rest = name.split(".", 2)
