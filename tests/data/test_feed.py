@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.data.feed import Feed
@@ -79,6 +79,7 @@ def test_every_epoch_of_a_selection_has_another_order():
     assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
 
 
+@settings(max_examples=30, deadline=None)
 @given(seed=seeds, shares=st.lists(st.floats(0.01, 100), min_size=2, max_size=6))
 def test_a_mixture_has_its_shares_in_each_1024_places(seed, shares):
     parts = tuple(part(3 * number, 3 * number + 1, share=share) for number, share in enumerate(shares))
@@ -134,6 +135,93 @@ def test_a_feed_that_is_loaded_goes_on_as_the_one_that_was_saved(seed, chosen, b
     assert (loaded.selection is None) == (straight.selection is None)
     if loaded.selection is not None:
         assert loaded.selection.recipe == {"where": "length > 3"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(moves=st.lists(st.sampled_from(["take", "smaller", "larger", "select", "all", "back", "jump"]), max_size=25))
+def test_ids_that_are_drawn_at_once_are_those_that_are_drawn_one_by_one(moves: list[str]) -> None:
+    """Whatever happens in between: a feed that is made anew for every batch has drawn nothing before."""
+    kept, chosen = feed(batch_size=7), Selection((part(1, 4, 9),))
+    state = kept.state()
+    for move in moves:
+        if move in ("smaller", "larger"):
+            kept.batch_size = 2 if move == "smaller" else 100
+        elif move in ("select", "all"):
+            kept.select(chosen if move == "select" else None)
+        elif move == "back":
+            kept.load(state)
+        elif move == "jump":
+            kept.samples_seen += 3
+        fresh = feed(batch_size=kept.batch_size)
+        fresh.load(kept.state())
+        assert np.array_equal(kept.peek(5, ahead=3), fresh.peek(8)[3:])
+        assert np.array_equal(kept.take(), fresh.take())
+        assert kept.samples_seen == fresh.samples_seen
+
+
+def test_what_is_done_to_a_batch_does_not_reach_the_next_ones() -> None:
+    kept, calm = feed(), feed()
+    kept.take()[:] = kept.peek(30)[:] = -1
+    calm.take()
+    assert np.array_equal(kept.take(), calm.take())
+
+
+FEW = settings(max_examples=25, deadline=None)
+sources = st.lists(st.tuples(st.integers(1, 60), st.floats(0.01, 100)), min_size=1, max_size=5)
+
+
+def joined(sizes_and_shares, seed: int = 3, batch_size: int = 4, **more) -> Feed:
+    size = sum(size for size, _ in sizes_and_shares)
+    return Feed(size, seed, batch_size, shares=sizes_and_shares, **more)
+
+
+@FEW
+@given(seed=seeds, sizes_and_shares=sources, end=st.integers(0, 3000))
+def test_the_expected_counts_of_a_mixture_are_those_that_come(seed, sizes_and_shares, end):
+    made = joined(sizes_and_shares, seed)
+    bounds = np.cumsum([size for size, _ in sizes_and_shares])
+    drawn = np.searchsorted(bounds, made.take(end), side="right")
+    assert made.counts(end) == np.bincount(drawn, minlength=len(bounds)).tolist()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, shares=st.lists(st.floats(0.001, 1), min_size=2, max_size=50))
+def test_of_65536_samples_each_source_has_its_share_to_the_nearest_sample(seed, shares):
+    counts = np.array(joined([(2, share) for share in shares], seed).counts(1 << 16))
+    assert np.abs(counts - (1 << 16) * np.array(shares) / sum(shares)).max() <= 1
+
+
+@FEW
+@given(seed=seeds, sizes_and_shares=sources)
+def test_a_source_gives_each_of_its_samples_once_an_epoch(seed, sizes_and_shares):
+    made = joined(sizes_and_shares, seed)
+    drawn, start = made.take(500), 0
+    for size, _ in sizes_and_shares:
+        own = drawn[(drawn >= start) & (drawn < start + size)]
+        whole = own[: len(own) // size * size].reshape(-1, size) - start
+        assert np.array_equal(np.sort(whole), np.tile(np.arange(size), (len(whole), 1)))
+        start += size
+
+
+@FEW
+@given(seed=seeds, sizes_and_shares=sources, ids=st.integers(1, 3), before=st.integers(0, 50))
+def test_a_selection_replaces_the_mixture_and_gives_it_back_where_it_would_be(seed, sizes_and_shares, ids, before):
+    straight, back = joined(sizes_and_shares, seed), joined(sizes_and_shares, seed)
+    straight.take(before + 6)
+    back.take(before)
+    back.select(Selection((part(*range(min(ids, back.num_samples))),)))
+    assert back.take(6).max() < ids
+    back.select(None)
+    assert np.array_equal(back.take(50), straight.take(50))
+
+
+def test_sources_that_are_not_the_whole_are_refused():
+    with pytest.raises(ValueError, match="do not add up"):
+        Feed(10, 0, 2, shares=[(4, 1.0), (5, 1.0)])
+
+
+def test_a_feed_of_one_source_has_nothing_to_count():
+    assert feed().counts(100) == []
 
 
 def test_the_batch_size_is_the_configs_or_a_commands_and_is_not_loaded():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.data.order import permute, round_keys
@@ -65,6 +65,59 @@ def test_each_place_gets_each_sample_of_a_small_set_equally_often():
     counts = np.bincount(firsts, minlength=5)
     assert counts.min() > 320
     assert counts.max() < 480
+
+
+@pytest.mark.parametrize("size", [64, 100, 257])
+def test_each_position_gets_each_sample_as_often_as_by_chance(size):
+    """Chi-square over all cells of (position, sample), whose mean is (n - 1)^2: within five deviations of it."""
+    rounds = 400
+    counts = np.zeros((size, size))
+    for epoch in range(rounds):
+        counts[np.arange(size), order(size, seed=11, epoch=epoch)] += 1
+    statistic = ((counts - rounds / size) ** 2 / (rounds / size)).sum()
+    freedom = (size - 1) ** 2
+    assert abs(statistic - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@given(seed=seeds, epoch=epochs)
+@settings(max_examples=20, deadline=None)
+def test_two_epochs_have_nothing_in_common(seed, epoch):
+    """As many fixed points as chance gives (one), no shift or mirror between them, and no correlation."""
+    size = 1000
+    one, two = order(size, seed, epoch), order(size, seed, epoch + 1)
+    assert (one == two).sum() <= 10
+    step = np.empty(size, dtype=np.int64)
+    step[one] = two
+    shifts = np.bincount((step - np.arange(size)) % size, minlength=size)
+    mirrors = np.bincount((step + np.arange(size)) % size, minlength=size)
+    assert max(shifts.max(), mirrors.max()) <= 12
+    assert abs(np.corrcoef(one, two)[0, 1]) < 0.2
+
+
+def test_neighbours_go_everywhere():
+    """The distance of two neighbouring positions is that of two samples drawn at random: n / 3 on the average."""
+    size = 4096
+    distances = np.abs(np.diff([order(size, seed) for seed in range(50)], axis=1))
+    assert abs(distances.mean() / (size / 3) - 1) < 0.02
+
+
+def test_one_bit_of_a_position_changes_half_the_bits_of_its_sample():
+    """The avalanche criterion, for each bit of the position; ten standard errors are about 0.04."""
+    bits = 16
+    positions = np.random.default_rng(0).integers(0, 1 << bits, 4000)
+    straight = permute(positions, 1 << bits, seed=5, epoch=0)
+    for bit in range(bits):
+        flipped = straight ^ permute(positions ^ (1 << bit), 1 << bits, seed=5, epoch=0)
+        shares = ((flipped[:, None] >> np.arange(bits)) & 1).mean(axis=0)
+        assert abs(shares - 0.5).max() < 0.08
+
+
+@pytest.mark.parametrize("other", [{"seed": 6, "epoch": 0}, {"seed": 5, "epoch": 1}])
+def test_one_bit_of_the_seed_or_the_epoch_changes_half_the_bits_of_every_sample(other):
+    bits, positions = 16, np.arange(1 << 16)
+    changed = permute(positions, 1 << bits, seed=5, epoch=0) ^ permute(positions, 1 << bits, **other)
+    shares = ((changed[:, None] >> np.arange(bits)) & 1).mean(axis=0)
+    assert abs(shares - 0.5).max() < 0.02
 
 
 @pytest.mark.parametrize("position", [-1, 10])

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -20,11 +18,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from clew.data.feed import Feed
 from clew.data.order import Ids
 from clew.errors import UserError
-from clew.inspection.samples import Part, Selection
-from clew.live.torch_data import Drawn, fields_of, halves, moved, samples_of
+from clew.live.torch_data import fields_of, halves, moved, samples_of
 from clew.live.window import Window
 
 POINTS, LABELS = torch.arange(20.0).view(10, 2), torch.arange(10)
@@ -122,27 +118,6 @@ def test_a_loader_that_accelerate_has_prepared_says_the_same(shuffle: bool) -> N
 def test_data_without_numbers_is_refused(data: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         samples_of(data)
-
-
-@settings(max_examples=60, deadline=None)
-@given(moves=st.lists(st.sampled_from(["take", "smaller", "larger", "select", "all", "back"]), max_size=25))
-def test_ids_that_are_drawn_at_once_are_those_of_the_feed(moves: list[str]) -> None:
-    """Whatever happens in between, they are those that the feed gives one batch after the other."""
-    feeds, drawn = [Feed(30, 3, 7) for _ in range(2)], Drawn()
-    chosen = Selection((Part(np.array([1, 4, 9], dtype=np.int64)),))
-    state = feeds[0].state()
-    for move in moves:
-        for feed in feeds:
-            if move in ("smaller", "larger"):
-                feed.batch_size = 2 if move == "smaller" else 11_000
-            elif move in ("select", "all"):
-                feed.select(chosen if move == "select" else None)
-            elif move == "back":
-                feed.load(state)
-        if move in ("select", "all", "back"):
-            drawn.clear()
-        assert np.array_equal(drawn.take(feeds[0]), feeds[1].take())
-        assert feeds[0].samples_seen == feeds[1].samples_seen
 
 
 def test_a_batch_has_its_targets_last() -> None:

@@ -7,16 +7,21 @@ holds a few numbers; the ids of a selection are all that it adds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from clew.data.order import Ids, permute
+from clew.data.mixture import Listed, Mixture, Range
+from clew.data.order import Ids
 from clew.data.stream import SampleStream
 from clew.inspection.samples import Part, Selection
 
-_SLOTS = 1024
-"""Places of a mixture's pattern: each part has its share of them, to the nearest whole number but at least one."""
+_SELECTED_SLOTS = 1024
+_SOURCE_SLOTS = 1 << 16
+"""Places of a mixture's pattern. A source may be one of hundreds, and its share still has to be met."""
+_DRAWN = 1 << 15
+"""Ids that are drawn at once, at the most: to permute a few of them costs as much as to permute many."""
 
 
 class Feed:
@@ -27,22 +32,39 @@ class Feed:
         seed: Selects the order.
         batch_size: Samples in one batch; may be changed between two batches.
         shuffled: Whether each epoch has another order; else samples come as they are numbered.
+        shares: Size and share of each source that the data set is joined of; empty for one that is drawn from evenly.
+            Only the ratios of shares count. Which of them follow upon each other is the seed's, shuffled or not.
 
     Attributes:
         samples_seen: How many have been handed out since the beginning.
         selection: What is trained on; None is everything.
     """
 
-    def __init__(self, num_samples: int, seed: int, batch_size: int, *, shuffled: bool = True) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        seed: int,
+        batch_size: int,
+        *,
+        shuffled: bool = True,
+        shares: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        if shares and sum(size for size, _ in shares) != num_samples:
+            raise ValueError("the sources' sizes do not add up to the number of samples")
         self.num_samples = num_samples
         self.seed = seed
         self.batch_size = batch_size
         self.samples_seen = 0
         self.selection: Selection | None = None
-        self._mixture: _Mixture | None = None
         self._shuffled = shuffled
         self._since = 0
         self._all = SampleStream(num_samples, seed)
+        starts = np.cumsum([0, *(size for size, _ in shares)]).tolist()
+        sources = [Range(start, *source) for start, source in zip(starts, shares, strict=False)]
+        self._joined = Mixture(sources, seed, slots=_SOURCE_SLOTS, shuffled=shuffled) if shares else None
+        self._mixture = self._joined
+        self._drawn = np.empty(0, dtype=np.int64)
+        self._drawn_from = 0
 
     @property
     def epoch(self) -> float:
@@ -57,13 +79,33 @@ class Feed:
         self.samples_seen += count
         return ids
 
-    def peek(self, count: int) -> Ids:
-        """Return the ids [count] int64 that come next."""
+    def peek(self, count: int, ahead: int = 0) -> Ids:
+        """Return the ids [count] int64 that come next, or those that come ``ahead`` samples later."""
+        start = self.samples_seen + ahead
+        first = start - self._drawn_from
+        if not 0 <= first <= len(self._drawn) - count:
+            # An epoch at the most: each one has an order of its own, which has its price.
+            self._drawn, self._drawn_from, first = self._at(start, max(count, min(_DRAWN, self._size))), start, 0
+        return self._drawn[first : first + count].copy()
+
+    def counts(self, end: int) -> list[int]:
+        """Return how many samples of each source are among the first ``end`` of the run; empty without shares.
+
+        It is what is expected as long as nothing is selected.
+        """
+        return [] if self._joined is None else self._joined.counts(end).tolist()
+
+    @property
+    def _size(self) -> int:
+        return self.num_samples if self._mixture is None else self._mixture.size
+
+    def _at(self, start: int, count: int) -> Ids:
+        """The ids [count] from a position on."""
         if self._mixture is not None:
-            return self._mixture.ids(self.samples_seen - self._since, count)
+            return self._mixture.ids(start - self._since, count)
         if self._shuffled:
-            return self._all.batch(self.samples_seen, count)
-        return np.arange(self.samples_seen, self.samples_seen + count, dtype=np.int64) % self.num_samples
+            return self._all.batch(start, count)
+        return np.arange(start, start + count, dtype=np.int64) % self.num_samples
 
     def select(self, selection: Selection | None) -> None:
         """Hand out only these from now on, beginning a new epoch; None is everything, where it would be by now.
@@ -73,8 +115,7 @@ class Feed:
         """
         if selection is not None:
             self._check(selection)
-        self._choose(selection)
-        self._since = self.samples_seen if selection is not None else 0
+        self._choose(selection, self.samples_seen if selection is not None else 0)
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`load` takes: numbers, and the ids of a selection as int64 arrays."""
@@ -95,13 +136,13 @@ class Feed:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state; the batch size stays what it is, since a config or a command says it."""
-        self.samples_seen, self._since, chosen = state["samples_seen"], state["since"], state["selection"]
+        self.samples_seen, since, chosen = state["samples_seen"], state["since"], state["selection"]
         if chosen is None:
-            self._choose(None)
+            self._choose(None, since)
             return
         ids = [np.asarray(part, dtype=np.int64) for part in chosen["ids"]]
         parts = tuple(Part(part, share) for part, share in zip(ids, chosen["shares"], strict=True))
-        self._choose(Selection(parts, chosen["recipe"], chosen["shuffled"]))
+        self._choose(Selection(parts, chosen["recipe"], chosen["shuffled"]), since)
 
     def _check(self, selection: Selection) -> None:
         if not selection.parts:
@@ -112,64 +153,11 @@ class Feed:
             if not (math.isfinite(part.share) and part.share > 0):
                 raise ValueError(f"the share of a part must be above 0, not {part.share}")
 
-    def _choose(self, selection: Selection | None) -> None:
-        self.selection = selection
-        self._mixture = None if selection is None else _Mixture(selection, self.seed)
-
-
-class _Mixture:
-    """The endless stream of a selection's ids.
-
-    Args:
-        selection: What is drawn from.
-        seed: Selects the order.
-    """
-
-    def __init__(self, selection: Selection, seed: int) -> None:
-        self._selection = selection
-        self._seed = seed
-        pattern = _pattern(selection, seed)
-        # For each place, how often its own part stands before it; and for each part, how often it stands there in all.
-        self._pattern = pattern
-        self._before = np.zeros_like(pattern)
-        self._counts = np.bincount(pattern, minlength=len(selection.parts))
-        for number in range(len(selection.parts)):
-            here = pattern == number
-            self._before[here] = np.arange(self._counts[number])
-
-    def ids(self, start: int, count: int) -> Ids:
-        """Return the ids [count] at positions from ``start`` on."""
-        positions = np.arange(start, start + count, dtype=np.int64)
-        if len(self._selection.parts) == 1:
-            return self._drawn(0, positions)
-        rounds, places = np.divmod(positions, len(self._pattern))
-        parts = self._pattern[places]
-        drawn = rounds * self._counts[parts] + self._before[places]
-        ids = np.empty_like(positions)
-        for number in np.unique(parts):
-            here = parts == number
-            ids[here] = self._drawn(int(number), drawn[here])
-        return ids
-
-    def _drawn(self, number: int, positions: Ids) -> Ids:
-        """The ids that a part gives at its own positions."""
-        part = self._selection.parts[number]
-        epochs, places = np.divmod(positions, len(part.ids))
-        if self._selection.shuffled:
-            for epoch in np.unique(epochs):
-                here = epochs == epoch
-                places[here] = permute(places[here], len(part.ids), seed=self._seed + number, epoch=int(epoch))
-        found: Ids = part.ids[places]
-        return found
-
-
-def _pattern(selection: Selection, seed: int) -> Ids:
-    """The part that each of :data:`_SLOTS` places draws from, mixed."""
-    shares = np.array([part.share for part in selection.parts], dtype=np.float64)
-    exact = shares / shares.sum() * _SLOTS
-    slots = np.maximum(1, np.floor(exact).astype(np.int64))
-    # What is missing goes to those that lost most by rounding.
-    for number in np.argsort(slots - exact, kind="stable"):
-        slots[number] += int(slots.sum() < _SLOTS)
-    ordered = np.repeat(np.arange(len(slots), dtype=np.int64), slots)
-    return ordered[permute(np.arange(len(ordered), dtype=np.int64), len(ordered), seed=seed, epoch=0)]
+    def _choose(self, selection: Selection | None, since: int) -> None:
+        self.selection, self._since = selection, since
+        self._drawn = self._drawn[:0]
+        if selection is None:
+            self._mixture = self._joined
+            return
+        sources = [Listed(part.ids, part.share) for part in selection.parts]
+        self._mixture = Mixture(sources, self.seed, slots=_SELECTED_SLOTS, shuffled=selection.shuffled)

@@ -16,6 +16,7 @@ _Words = npt.NDArray[np.uint64]
 _ROUNDS = 8
 _WORD = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
+_STEPS = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
 def permute(positions: Ids, size: int, *, seed: int, epoch: int) -> Ids:
@@ -34,10 +35,13 @@ def permute(positions: Ids, size: int, *, seed: int, epoch: int) -> Ids:
         raise ValueError(f"positions must lie in [0, {size})")
     half = _half_bits(size)
     keys = round_keys(seed, epoch)
-    ids = _feistel(positions.astype(np.uint64), half, keys)
-    while (outside := ids >= size).any():
-        ids[outside] = _feistel(ids[outside], half, keys)
-    return ids.astype(np.int64)
+    ids = _feistel(positions.astype(np.uint64).reshape(-1), half, keys)
+    outside = np.flatnonzero(ids >= size)
+    while outside.size:
+        walked = _feistel(ids[outside], half, keys)
+        ids[outside] = walked
+        outside = outside[walked >= size]
+    return ids.astype(np.int64).reshape(positions.shape)
 
 
 def round_keys(seed: int, epoch: int) -> list[int]:
@@ -62,14 +66,22 @@ def _half_bits(size: int) -> int:
 def _feistel(values: _Words, half: int, keys: list[int]) -> _Words:
     shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = values >> shift, values & mask
+    mixed, shifted = np.empty_like(left), np.empty_like(left)
     for key in keys:
-        left, right = right, left ^ (_mix_words(right ^ np.uint64(key)) & mask)
+        np.bitwise_xor(right, np.uint64(key), out=mixed)
+        _mix_words(mixed, shifted)
+        mixed &= mask
+        left ^= mixed
+        left, right = right, left
     return (left << shift) | right
 
 
-def _mix_words(words: _Words) -> _Words:
-    """:func:`mix` for an array; uint64 arrays wrap around, as it needs."""
-    words = words + np.uint64(_GOLDEN)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+def _mix_words(words: _Words, spare: _Words) -> None:
+    """:func:`mix` for an array, in place; uint64 arrays wrap around, as it needs. ``spare`` is written over."""
+    words += np.uint64(_GOLDEN)
+    for shift, factor in _STEPS:
+        np.right_shift(words, shift, out=spare)
+        words ^= spare
+        words *= factor
+    np.right_shift(words, np.uint64(31), out=spare)
+    words ^= spare

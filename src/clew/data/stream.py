@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clew.data.order import Ids, permute
+from clew.data.mixture import places_at
+from clew.data.order import Ids
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,7 @@ class SampleStream:
     def batch(self, samples_seen: int, batch_size: int) -> Ids:
         """Return the ids [batch_size] int64 that follow after `samples_seen`; it may cross any number of epochs."""
         positions = np.arange(samples_seen, samples_seen + batch_size, dtype=np.int64)
-        epochs, places = np.divmod(positions, self.num_samples)
-        ids = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            here = epochs == epoch
-            ids[here] = permute(places[here], self.num_samples, seed=self.seed, epoch=int(epoch))
-        return ids
+        return places_at(positions, self.num_samples, seed=self.seed)
 
     def epoch(self, samples_seen: int) -> int:
         """Return the epoch, from 0, that the next sample belongs to."""

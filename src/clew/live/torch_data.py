@@ -24,7 +24,6 @@ from torch.utils.data import (
     default_collate,
 )
 
-from clew.data.feed import Feed
 from clew.data.order import Ids
 from clew.errors import UserError
 
@@ -48,31 +47,6 @@ class Samples:
     one: Callable[[int], Any]
     batch_size: int | None = None
     shuffled: bool = True
-
-
-_DRAWN = 8192
-"""Ids that are drawn at once: to permute a few of them costs as much as to permute many."""
-
-
-class Drawn:
-    """The next ids of a feed, drawn for many batches at once; its position is that of the batches all the same."""
-
-    def __init__(self) -> None:
-        self._ids: Ids = np.empty(0, dtype=np.int64)
-        self._start = 0
-
-    def take(self, feed: Feed) -> Ids:
-        """Return the ids of the next batch, as :meth:`Feed.take` would."""
-        first, count = feed.samples_seen - self._start, feed.batch_size
-        if not 0 <= first <= len(self._ids) - count:
-            self._start, first = feed.samples_seen, 0
-            self._ids = feed.peek(max(_DRAWN, count))
-        feed.samples_seen += count
-        return self._ids[first : first + count]
-
-    def clear(self) -> None:
-        """Draw anew: to be called when the feed has been given something else."""
-        self._ids = self._ids[:0]
 
 
 def samples_of(data: Any) -> Samples:

@@ -19,7 +19,7 @@ from clew.data.feed import Feed
 from clew.errors import DataError, NotFinite, UserError
 from clew.health.probe import HealthProbe
 from clew.inspection.samples import Selection
-from clew.live.torch_data import Drawn, Samples
+from clew.live.torch_data import Samples
 from clew.live.torch_numbers import Numbers
 from clew.live.torch_parts import Parts, storable
 from clew.live.window import Window
@@ -73,7 +73,6 @@ class TorchTraining:
         self.samples = samples
         self.seed = seed
         self.feed = _feed(samples, batch_size, seed)
-        self._drawn = Drawn()
         self.window = Window()
         self.probe = HealthProbe()
         self.step_number = 0
@@ -102,7 +101,7 @@ class TorchTraining:
         if self.feed is None or self.samples is None:
             raise UserError("the session knows no data", where="data", hint="name it: data=...")
         with self.probe.data():
-            return self.samples.fetch(self._drawn.take(self.feed))
+            return self.samples.fetch(self.feed.take())
 
     def finish_step(self, metrics: Mapping[str, Any]) -> None:
         """Take note that an optimizer step is done; waits for no device.
@@ -210,7 +209,6 @@ class TorchTraining:
             numbers.loaded(state["numbers"][name])
         if self.feed is not None:
             self.feed.load(state["feed"])
-            self._drawn.clear()
         self.step_number = state["step"]
         self.window.load(state["window"])
         set_rng_state(state["rng"])
@@ -249,7 +247,6 @@ class TorchTraining:
             self.feed.select(selection)
         except ValueError as error:
             raise DataError(str(error)) from None
-        self._drawn.clear()
 
     def settle(self) -> None:
         """Wait until snapshots need the weights no longer; to be called before they are changed in another way."""
