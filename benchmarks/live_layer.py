@@ -1,9 +1,10 @@
-"""What a step pays for the whole live layer: metrics logged, the inbox looked at, digests at their default interval.
+"""What a step pays for the whole live layer: a plain loop in ``clew.session``, with everything at its defaults.
 
-The same training goes on in one process, some steps with the layer and as many without, in turn. On a busy machine
-single steps differ by more than is promised here. So what is promised is added up of its parts: what the loop waits for
-in the layer's calls (the median, since a process that is put aside in one of them says nothing about it), a digest's
-share, and the processor time of the layer's threads; over the processor time of a step.
+That is: metrics noted at every step and logged at every tenth, commands heard, a digest of weights and optimizer at
+every hundredth. Two trainings alike go on in one process, some steps of one and as many of the other, in turn. On a
+busy machine single steps differ by more than is promised here. So what is promised is added up of its parts: what the loop
+waits for in the layer's call (the median of each kind of step, since a process that is put aside in one of them says
+nothing about it) and the processor time of the layer's threads; over the processor time of a step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import sysconfig
 import tempfile
 import time
 import venv
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,111 +26,79 @@ from common import Figure
 from plain_loop import Clocked, Training
 from torch import Tensor
 
-from clew.checkpoints.digest import state_digest, tensors_digest
-from clew.runs import Owner, Run, RunInfo, State, create_run
-from clew.session import CheckpointConfig, Session
+import clew
+from clew.live.plain import Live
 from clew.session.surface import LiveConfig
 
 STEPS, PAIRS = 100, 12
-DIGEST_EVERY = LiveConfig().digest_every or 0
+LOG_EVERY, DIGEST_EVERY = 10, LiveConfig().digest_every or 0
+PERIODS = (DIGEST_EVERY, LOG_EVERY, 1)
 HERE = Path(__file__).parent
 OTHER = HERE.parent / ".venv-onthefly"
 OTHER_VERSION = "onthefly-ai==0.1.4"
 
 
-class Live:
-    """The loop's state, as far as a digest needs it."""
-
-    def __init__(self, training: Training) -> None:
-        self._training = training
-
-    def save(self, directory: Path) -> None:
-        """Write one byte, for a checkpoint has files."""
-        (directory / "state").write_text("0")
-
-    def load(self, directory: Path) -> None:
-        """Take over nothing."""
-
-    def digests(self) -> Mapping[str, str]:
-        """Return hashes of weights and optimizer."""
-        return {
-            "weights": tensors_digest(self._training.model.state_dict().items()),
-            "optimizer": state_digest(self._training.optimizer.state_dict()),
-        }
-
-
 class Layer:
     """The calls of a loop to its session, and how long each takes, in seconds."""
 
-    def __init__(self, session: Session[None], training: Training) -> None:
-        self._session = session
-        self._training = training
-        self.step = 0
-        self.usual: list[float] = []
-        self.with_digest: list[float] = []
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._taken: dict[int, list[float]] = {}
 
     def after(self, loss: Tensor, norm: Tensor) -> None:
         """Do what a live loop does after a step."""
-        self.step += 1
+        period = next(period for period in PERIODS if (self._live.step_number + 1) % period == 0)
         # A digest takes long enough for the process to be put aside in it, and is seldom: only its own work counts.
-        is_usual = bool(self.step % DIGEST_EVERY)
-        clock = time.perf_counter if is_usual else time.thread_time
+        clock = time.thread_time if period == DIGEST_EVERY else time.perf_counter
         began = clock()
-        lr = self._training.optimizer.param_groups[0]["lr"]
-        self._session.log(self.step, loss=loss, grad_norm=norm, lr=lr)
-        self._session.boundary(self.step)
-        (self.usual if is_usual else self.with_digest).append(clock() - began)
+        self._live.step(loss=loss, grad_norm=norm)
+        self._taken.setdefault(period, []).append(clock() - began)
 
     def forget(self) -> None:
         """Begin to measure."""
-        self.usual.clear()
-        self.with_digest.clear()
+        self._taken.clear()
 
-    def cost(self) -> tuple[float, float]:
-        """Return what a step pays for the calls, and for its share of a digest, in seconds."""
-        usual = statistics.median(self.usual)
-        return usual, (statistics.median(self.with_digest) - usual) / DIGEST_EVERY
+    def costs(self) -> dict[int, float]:
+        """Return what a step pays for being one, and for its share of what comes with longer periods, in seconds."""
+        usual = statistics.median(self._taken[1])
+        return {
+            period: (statistics.median(taken) - usual * (period > 1)) / period for period, taken in self._taken.items()
+        }
 
 
 def main() -> None:
     """Print the cost of both layers."""
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        run, attempt = _running(Path(folder))
-        with Session(run, None, attempt) as session:
-            training = Training()
-            session.attach(Live(training), CheckpointConfig(every=10**9))
-            _measure(training, Layer(session, training))
+    plain, training = Training(), Training()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        clew.session(
+            "bench", model=training.model, optimizer=training.optimizer, checkpoint=10**9, workspace=folder
+        ) as live,
+    ):
+        _measure(plain, training, Layer(live))
     other = _other()
     if other is not None:
-        what = f"the same loop with {OTHER_VERSION.replace('==', ' ')}, headless, of a step"
-        Figure(what, 100 * other, "%").print()
+        Figure(f"the same loop with {OTHER_VERSION.replace('==', ' ')}, headless, of a step", 100 * other, "%").print()
 
 
-def _running(folder: Path) -> tuple[Run, int]:
-    run = create_run(folder, RunInfo("bench", "none"), "job: none\n", {})
-    attempt = run.states.queue()
-    run.states.move(State.STARTING, attempt=attempt)
-    run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
-    return run, attempt
-
-
-def _measure(training: Training, layer: Layer) -> None:
+def _measure(training: Training, steered: Training, layer: Layer) -> None:
     plain, live = Turns(), Turns()
     for pair in range(-2, PAIRS):  # the first two warm up
         if pair == 0:
             plain, live = Turns(), Turns()
             layer.forget()
         for is_live in ((False, True), (True, False))[pair % 2]:
-            (live if is_live else plain).add(training, layer if is_live else None)
+            live.add(steered, layer) if is_live else plain.add(training)
     step = plain.processor / (PAIRS * STEPS)
-    calls, digest = layer.cost()
+    costs = layer.costs()
     threads = (live.threads + plain.threads) / (PAIRS * STEPS)  # what a turn has left to write, the next one pays for
     extra = statistics.median(longer / usual - 1 for longer, usual in zip(live.means, plain.means, strict=True))
     Figure("a step of the plain loop that live layers are measured by", step * 1e3, "ms").print()
-    Figure("the whole live layer, of that step", 100 * (calls + digest + threads) / step, "%", 0.5).print()
-    Figure("of which: log and boundary", calls * 1e6, "µs").print()
-    Figure("of which: a digest every 100 steps", digest * 1e6, "µs").print()
+    Figure("the whole live layer, of that step", 100 * (sum(costs.values()) + threads) / step, "%", 0.5).print()
+    Figure("of which: every step", costs[1] * 1e6, "µs").print()
+    Figure(f"of which: a log every {LOG_EVERY} steps", costs[LOG_EVERY] * 1e6, "µs").print()
+    Figure(f"of which: a digest every {DIGEST_EVERY} steps", costs[DIGEST_EVERY] * 1e6, "µs").print()
     Figure("of which: threads that write", threads * 1e6, "µs").print()
     Figure("the loop with the live layer against without it, turn by turn", 100 * extra, "%").print()
 
@@ -149,7 +117,7 @@ class Turns:
     processor: float = 0.0
     threads: float = 0.0
 
-    def add(self, training: Training, layer: Layer | None) -> None:
+    def add(self, training: Training, layer: Layer | None = None) -> None:
         """Take a turn."""
         batches = Clocked(STEPS)
         own, process = time.thread_time(), time.process_time()

@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 WINDOW = 256
 """The steps that are looked back at: enough for a 95th percentile, few enough to forget how it was an hour ago."""
@@ -17,8 +16,7 @@ LATE = 0.95
 """The percentile that stands for the slow steps."""
 
 
-@dataclass(frozen=True)
-class StepTime:
+class StepTime(NamedTuple):
     """One step.
 
     Attributes:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clew.health.probe import kept
+
 
 class Window:
     """The values of each metric since the last log, in the order of the steps.
@@ -22,9 +24,7 @@ class Window:
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Keep a step's metrics: numbers, or tensors of one element."""
         for name, value in metrics.items():
-            # A copy: the program may go on summing into its tensor, and a compiled one writes into the same one again.
-            kept = value.detach().clone() if isinstance(value, Tensor) else float(value)
-            self._values.setdefault(name, []).append(kept)
+            self._values.setdefault(name, []).append(kept(value))
 
     def means(self) -> dict[str, float]:
         """Fetch the mean of each metric over the steps that had it; NaN where one of them is not finite."""
