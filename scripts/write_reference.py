@@ -57,6 +57,8 @@ KINDS = {
     "generation": "an answer of an evaluation",
     "health": "how the training is doing",
     "horizon": "how far the run goes",
+    "checkpoint_failed": "a checkpoint that was being written while the training went on could not be",
+    "disk_full": "a checkpoint did not fit on the disk, and the run waits for space",
     "metric": "numbers of a step",
     "digest": "hashes of weights and optimizer, by which runs are compared",
     "progress": "how far something long is, such as an inspection",
