@@ -2,9 +2,9 @@
 
 That is: metrics noted at every step and logged at every tenth, commands heard, a digest of weights and optimizer at
 every hundredth. Two trainings alike go on in one process, some steps of one and as many of the other, in turn. On a
-busy machine single steps differ by more than is promised here. So what is promised is added up of its parts: what the loop
-waits for in the layer's call (the median of each kind of step, since a process that is put aside in one of them says
-nothing about it) and the processor time of the layer's threads; over the processor time of a step.
+busy machine single steps differ by more than is promised here. So what is promised is added up of its parts: what the
+loop waits for in the layer's call (the median of each kind of step, since a process that is put aside in one of them
+says nothing about it) and the processor time of the layer's threads; over the processor time of a step.
 """
 
 from __future__ import annotations
