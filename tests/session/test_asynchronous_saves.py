@@ -228,3 +228,50 @@ def test_saves_are_due_by_steps_and_by_time(run, counter, policy, expected, monk
     assert saved(run) == expected
     told = {event["step"]: event.get("due") for event in run.events("checkpoint")}
     assert all((due == "minutes") == (step % (policy["every"] or 99) != 0) for step, due in told.items())
+
+
+@pytest.mark.parametrize(("asynchronous", "step"), [(True, 11), (False, 10)])
+def test_a_state_that_finds_no_room_waits_in_memory_until_the_run_is_resumed(run, counter, asynchronous, step):
+    room = [10**9]
+
+    def make_room() -> None:
+        wait_until(lambda: run.state is State.PAUSED, PATIENCE)
+        room[0] = 10**9
+        run.inbox.send("resume")
+
+    with start(run) as session:
+        session._saver.store._free = lambda folder: room[0]
+        session.attach(counter, CheckpointConfig(every=5, asynchronous=asynchronous))
+        counter.value = 5
+        session.boundary(5)
+        assert session.settled().id == "r"
+        room[0] = 0
+        beside = threading.Thread(target=make_room)
+        beside.start()
+        for number in range(10, step + 1):
+            counter.value = number
+            session.boundary(number)
+            wait_until(lambda: session._saver.has_failed() or not asynchronous or bool(kinds(run, "paused")), PATIENCE)
+        beside.join(PATIENCE)
+    assert saved(run) == [5, step]
+    assert kinds(run, "disk_full", "paused", "resumed") == [("disk_full", step), ("paused", step), ("resumed", step)]
+    (command, *_) = run.events("command")
+    assert (command["verb"], command["issuer"], command["outcome"]) == ("pause", "disk", "applied")
+
+
+def test_without_any_checkpoint_there_is_nothing_to_wait_with(run, counter):
+    counter.fails = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left"), start(run) as session:
+        train(session, counter, 10, asynchronous=False)
+    assert run.state is not State.PAUSED
+
+
+def test_an_interrupted_run_without_room_keeps_the_checkpoint_before(run, counter, monkeypatch):
+    with pytest.raises(RunStopped, match="interrupted at step 7"), start(run) as session:
+        train(session, counter, 5)
+        session.settled()
+        session._saver.store._free = lambda folder: 0
+        counter.value = 7
+        monkeypatch.setattr(session._signals, "received", "SIGTERM")
+        session.boundary(7)
+    assert saved(run) == [5]

@@ -37,6 +37,10 @@ def disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     yield place
+    for run in Workspace(place).list_runs():  # one that still waits for space would do so for ever
+        owner = run.states.read().owner
+        if owner is not None and owner.is_alive():
+            os.kill(owner.pid, signal.SIGKILL)
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
@@ -86,7 +90,7 @@ def test_a_run_whose_checkpoint_has_no_room_pauses_and_goes_on_in_the_same_proce
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000005"]
 
     (disk / "filler").unlink()
-    LiveRun(run).send("resume")
+    LiveRun(run).resume()
     assert follow(worker, Silent()) is State.COMPLETED, run.result.failure
     assert (run.result.metrics["value"], run.result.attempts) == (VALUE, 1)
     assert [event["step"] for event in run.events("metric")] == list(range(1, 21))
@@ -98,9 +102,9 @@ def test_a_run_that_is_let_go_on_too_early_pauses_again_and_loses_nothing_when_i
     run = submit(disk, "checkpoint")
     worker = LocalTarget().launch(run)
     wait_until(lambda: paused(run, 1))
-    LiveRun(run).send("resume")
+    LiveRun(run).resume()
     wait_until(lambda: paused(run, 2))
-    LiveRun(run).send("stop")
+    LiveRun(run).stop()
     wait_until(lambda: any("rejected" in event["outcome"] for event in run.events("command")))
     assert run.state is State.PAUSED
     os.kill(run.states.read().owner.pid, signal.SIGKILL)

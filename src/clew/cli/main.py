@@ -52,6 +52,11 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "abort": ("clew.cli.steer", "end at once, without saving"),
         "answer": ("clew.cli.answer", "say what is to become of a stage that has failed and waits"),
     },
+    "Recover": {
+        "checkpoints": ("clew.cli.checkpoints", "list, verify, compare, delete, export or restore a run's checkpoints"),
+        "recover": ("clew.cli.recover", "go on with everything that was interrupted"),
+        "gc": ("clew.cli.gc", "delete what crashed processes have left behind"),
+    },
     "Share": {
         "push": ("clew.cli.share", "send a run to the Hub or another place"),
         "pull": ("clew.cli.share", "fetch a run, or a model, from there"),

@@ -302,13 +302,15 @@ class Session(Generic[ConfigT]):
             return
         if self._trouble is None:
             self._keep(step, metric)
+        if self._trouble is not None or self._space.is_lacking:
+            self._steering.look_closely()
         self._stand(step, metric)
         trouble, self._trouble = self._trouble, None
         if trouble is not None and not self._steering.was_applied_at(step, issuer="on_nan"):
             raise trouble[1]
         while self._space.is_lacking:
             self._space.try_again(self._saver, paused=self._steering.was_applied_at(step, issuer=Space.ISSUER))
-            self._look()
+            self._steering.look_closely()
             self._stand(step, metric)
 
     def _keep(self, step: int, metric: float | None) -> None:
@@ -322,13 +324,10 @@ class Session(Generic[ConfigT]):
             self._note(step)
         except NotFinite as error:
             self.rescue(step, error)
-            self._look()
         except Exception as error:
             if not is_full(error):
                 raise
             self._space.lacks(step, metric, error)
-        if self._space.is_lacking:
-            self._look()
 
     def _stand(self, step: int, metric: float | None = None) -> None:
         """Carry out commands, and stay as long as the run is paused; leave from here if it is to end."""

@@ -55,6 +55,11 @@ class Steering:
         if self._under_way:
             self._collect()
 
+    def look_closely(self) -> None:
+        """Look into the inbox itself: what this process has just put there may not have been heard yet."""
+        for command in self.ledger.receive(self._inbox.peek()):
+            self._inbox.remove(command)
+
     def replay(self, boundary: Boundary) -> None:
         """Do again what earlier attempts were told at this boundary, after the state that was restored.
 

@@ -212,7 +212,8 @@ class CheckpointConfig:
     keep_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = None
     """Keep the checkpoints of steps that are multiples of this for good; null keeps none so."""
     asynchronous: Annotated[bool, NOT_HASHED] = True
-    """Go on training while what is due is written, where the trainer can; what is asked for is always waited for."""
+    """Go on training while what is due is written, from a copy in memory, where the trainer can do that. What is asked
+    for is always waited for."""
     mirror: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9+.:-]*://.+)?$"), NOT_HASHED] = ""
     """Send the newest and the best checkpoint there after each save, in the background: s3://BUCKET/PATH or another URL
     of fsspec; {run} in it becomes the run's name. It cannot fail or delay the run."""
