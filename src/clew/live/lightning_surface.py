@@ -30,7 +30,7 @@ from clew.live.torch_scoring import undisturbed
 from clew.merging.information import live_information
 from clew.merging.methods.fisher import Fisher
 from clew.merging.weights import Weights
-from clew.session.settings import Setting
+from clew.session.settings import Setting, write
 from clew.session.surface import MergeRequest
 
 _MODEL, _OPTIMIZERS, _DATA = "model", "optimizer", "data"
@@ -113,9 +113,9 @@ class LightningSurface:
         self._snapshots.settle()
 
     def _configure(self) -> None:
-        for setting in self.settings():
-            if setting.name in self._params:
-                setting.write(setting.parse(self._params[setting.name]))
+        settings = self.settings()
+        named = [setting for setting in settings if setting.name in self._params]
+        write(settings, {setting.name: setting.parse(self._params[setting.name]) for setting in named})
 
     def _state(self) -> dict[str, Any]:
         known = {"data": self._data.state(), "numbers": self._numbers.state()}
