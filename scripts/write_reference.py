@@ -77,7 +77,7 @@ EVENTS = {
     "delivery": "what became of telling the webhook an event",
     "failure": "a stage, or a single run, has failed for good",
     "retry": "a stage has failed and is tried again",
-    "waiting": "a stage has failed, and somebody is asked what is to become of it",
+    "waiting": "a stage has failed, and somebody is asked what is to become of it; or a run waits for space",
 }
 VARIABLES = {
     "CLEW_LOG": "how much is told: quiet, normal or verbose",

@@ -15,6 +15,7 @@ from clew.checkpoints.retention import Retention, kept
 Steps = st.lists(st.integers(1, 60), unique=True, min_size=1).map(lambda steps: sorted(steps, reverse=True))
 
 
+@settings(deadline=None)
 @given(Steps, st.integers(1, 5), st.one_of(st.none(), st.integers(1, 20)), st.data())
 def test_what_is_kept(steps, last, every, data):
     rated = data.draw(st.dictionaries(st.sampled_from(steps), st.sampled_from([1.0, 2.0, 3.0])))

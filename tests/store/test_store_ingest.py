@@ -30,6 +30,8 @@ def test_every_kind_of_event_has_its_table(any_store, workspace):
         line("checkpoint", step=1, path="checkpoints/step-1", metric=0.4),
         line("checkpoint_bad", at=1, problem="w.bin is missing"),
         line("failure", error="OSError", reason="disk"),
+        line("checkpoint_failed", at=2, error="OSError", reason="gone"),
+        line("disk_full", at=3, reason="no room"),
         line("energy", step=1, meter="rapl", joules=2.5, seconds=1.0, estimated=False),
         line("artifact", name="model", path="artifacts/model", sha256="ab"),
         line("something new", step=1),
@@ -47,6 +49,8 @@ def test_every_kind_of_event_has_its_table(any_store, workspace):
     assert found["checkpoints"] == [(*where, "checkpoints/step-1", 0.4, None)]
     assert found["failures"] == [
         (*nowhere, "checkpoint_bad", None, "w.bin is missing", 1, None),
+        (*nowhere, "checkpoint_failed", "OSError", "gone", 2, None),
+        (*nowhere, "disk_full", None, "no room", 3, None),
         (*nowhere, "failure", "OSError", "disk", None, None),
     ]
     assert found["energy"] == [(*where, "rapl", 2.5, 1.0, '{"estimated":false}')]

@@ -135,6 +135,8 @@ def test_a_text_that_would_drive_the_terminal_is_spelled_out(story: Story) -> No
         ({"kind": "command", "verb": "stop", "outcome": "expired: late"}, "stop expired: late", "bad"),
         ({"kind": "artifact", "name": "adapter", "bytes": 1500}, "artifact adapter, 1.5 kB", "plain"),
         ({"kind": "checkpoint_bad", "problem": "torn"}, "the checkpoint cannot be used: torn", "bad"),
+        ({"kind": "checkpoint_failed", "reason": "no disk"}, "the state could not be saved: no disk", "bad"),
+        ({"kind": "disk_full", "reason": "no room"}, "the state could not be saved: no room", "bad"),
         ({"kind": "health", "verdict": "well"}, "health: well", "plain"),
         ({"kind": "trouble", "reason": "loss is nan", "on_nan": "pause"}, "loss is nan; on_nan: pause", "bad"),
         ({"kind": "switched", "child": "b"}, "its process goes on as b", "plain"),

@@ -49,6 +49,8 @@ SHAPES = {
     "checkpoint": _shape(tables.checkpoints, path=text, metric=real),
     "failure": _shape(tables.failures, kind=text, error=text, reason=text, at=whole),
     "checkpoint_bad": _shape(tables.failures, kind=text, error=text, problem=text, at=whole),
+    "checkpoint_failed": _shape(tables.failures, kind=text, error=text, reason=text, at=whole),
+    "disk_full": _shape(tables.failures, kind=text, error=text, reason=text, at=whole),
     "energy": _shape(tables.energy, meter=text, joules=real, seconds=real),
     "artifact": _shape(tables.artifacts, name=text, path=text, sha256=text, bytes=whole),
 }

@@ -95,6 +95,10 @@ def _bad_checkpoint(event: Event) -> Told:
     return f"the checkpoint cannot be used: {event.get('problem')}", "bad"
 
 
+def _unsaved(event: Event) -> Told:
+    return f"the state could not be saved: {event.get('reason')}", "bad"
+
+
 def _metric(event: Event) -> Told:
     values = event.get("values")
     measured = {name: value for name, value in values.items() if name.startswith(_EVALUATED)} if values else {}
@@ -135,6 +139,8 @@ _TELLERS: Mapping[str, Callable[[Event], Told]] = {
     "resumed": lambda event: ("no longer paused", "plain"),
     "checkpoint": _checkpoint,
     "checkpoint_bad": _bad_checkpoint,
+    "checkpoint_failed": _unsaved,
+    "disk_full": _unsaved,
     "metric": _metric,
     "artifact": _artifact,
     "health": _health,
