@@ -27,6 +27,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "inspect": ("clew.cli.inspection", "look at every sample: losses, tokens, embeddings, clusters"),
         "samples": ("clew.cli.samples", "the texts that a run knows best or worst, and the map of its data"),
         "graph": ("clew.cli.graph", "draw the stages of a pipeline"),
+        "mesh": ("clew.cli.mesh", "what a mesh of devices would make of a config's model"),
         "diff": ("clew.cli.diff", "two runs, configs or pipelines side by side"),
         "verify": ("clew.cli.verify", "say whether two runs are the same, step by step"),
         "replay": ("clew.cli.verify", "carry a run out once more, with its commands, and compare"),

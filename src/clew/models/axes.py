@@ -1,4 +1,4 @@
-"""What each dimension of each parameter means.
+"""What each dimension of each parameter and activation means.
 
 A sharding rule speaks of axes ("split `mlp` over `tensor`"), never of parameter names. Every parameter has an entry
 here, outermost dimension first, as PyTorch stores it: a linear layer's weight is [out, in]. Layers are separate
@@ -7,9 +7,31 @@ parameters, so the `layer` axis is the number in the parameter's name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from torch import nn
 
+from clew.models.config import Shape
+
 AXES = ("vocab", "embed", "mlp", "heads", "kv", "layer")
+
+ACTIVATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "tokens": ("batch", "seq"),
+        "stream": ("batch", "seq", "embed"),
+        "query": ("batch", "seq", "heads"),
+        "key": ("batch", "seq", "kv"),
+        "value": ("batch", "seq", "kv"),
+        "mixed": ("batch", "seq", "heads"),
+        "gated": ("batch", "seq", "mlp"),
+        "logits": ("batch", "seq", "vocab"),
+    }
+)
+"""The axes of what a forward pass computes, by name; `stream` is what goes from layer to layer."""
+
+SHARED_INPUT = ("layers.*.attention", "layers.*.mlp")
+"""Glob patterns of modules that use their first argument for nothing but the products of their own layers."""
 
 _OF_SUFFIX: dict[str, tuple[str, ...]] = {
     "embed.weight": ("vocab", "embed"),
@@ -42,6 +64,11 @@ def logical_axes(model: nn.Module) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"parameter {name!r} has {parameter.dim()} dimensions, but declares {declared}")
         axes[name] = declared
     return axes
+
+
+def axis_units(shape: Shape) -> dict[str, int]:
+    """Return how many numbers of an axis stay together wherever it is split: a head is whole, or it is not there."""
+    return {"heads": shape.head_width, "kv": shape.head_width}
 
 
 def axis_sizes(model: nn.Module) -> dict[str, int]:

@@ -178,5 +178,6 @@ def _split_over(tensor: Tensor) -> tuple[DeviceMesh, tuple[int, ...]] | None:
     """The mesh and the numbers of its axes that split a tensor; None for one that every process has whole."""
     if not isinstance(tensor, DTensor):
         return None
-    axes = tuple(index for index, placement in enumerate(tensor.placements) if placement.is_shard())
+    # Not `is_shard()`: a dimension that two mesh axes split has a kind of its own.
+    axes = tuple(index for index, placement in enumerate(tensor.placements) if not placement.is_replicate())
     return (tensor.device_mesh, axes) if axes else None
