@@ -275,3 +275,30 @@ def test_an_interrupted_run_without_room_keeps_the_checkpoint_before(run, counte
         monkeypatch.setattr(session._signals, "received", "SIGTERM")
         session.boundary(7)
     assert saved(run) == [5]
+
+
+def test_a_run_that_was_killed_while_it_waited_for_room_does_not_come_back_paused(run, counter):
+    """A pause that somebody asked for does; this one is about a disk, at which the next attempt looks itself."""
+
+    class Killed(BaseException):
+        pass
+
+    with pytest.raises(Killed), start(run) as session:
+        train(session, counter, 5)
+        session.settled()
+        session._saver.store._free = lambda folder: 0
+        session._saver.policy = CheckpointConfig(every=7, asynchronous=False)
+
+        def killed() -> bool:
+            if session._steering.ledger.standing.pause_at == 7:
+                raise Killed
+            return False
+
+        session._ends = killed
+        counter.value = 7
+        session.boundary(7)
+    run.states.move(State.INTERRUPTED, attempt=1)
+    with start(run) as session:
+        train(session, counter, 10)
+    assert saved(run) == [5, 10]
+    assert kinds(run, "disk_full") == [("disk_full", 7)]

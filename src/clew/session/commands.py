@@ -15,6 +15,8 @@ from typing import Any
 from clew.runs import Command, Event
 
 APPLIED = "applied"
+DISK = "disk"
+"""The issuer of pauses for want of space, which hold for their attempt only: the next one looks at the disk itself."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Ledger:
     def _counts(self, event: Event) -> bool:
         """Whether an event tells of something that was carried out; a damaged journal may hold others."""
         applied = event.get("outcome") == APPLIED and event.get("verb") in self._rules
-        return applied and isinstance(event.get("at"), int)
+        return applied and isinstance(event.get("at"), int) and event.get("issuer") != DISK
 
     def _take(self, done: Done) -> None:
         self.standing = self._rules[done.verb].fold(self.standing, done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clew.logs.logger import Logger
 from clew.runs import Command, JournalWriter, Run
 from clew.runs.disk import Reserve, is_full
+from clew.session.commands import DISK
 from clew.session.saving import Saver
 
 
@@ -19,7 +20,7 @@ class Space:
         journal: Where it is told.
     """
 
-    ISSUER = "disk"
+    ISSUER = DISK
 
     def __init__(self, run: Run, journal: JournalWriter) -> None:
         self._run = run
