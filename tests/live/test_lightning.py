@@ -649,6 +649,18 @@ def test_what_cannot_be_part_of_a_live_run_is_refused(options, data, what, tmp_p
         Fit(data=data, **options)(new_run(tmp_path))
 
 
+def test_a_live_run_is_one_fit(tmp_path, monkeypatch):
+    fit = lightning.Trainer.fit
+
+    def fit_twice(self, *args):
+        fit(self, *args)
+        fit(self, *args)
+
+    monkeypatch.setattr(lightning.Trainer, "fit", fit_twice)
+    with pytest.raises(UserError, match="a live run is one fit"):
+        Fit(max_steps=2)(new_run(tmp_path))
+
+
 def test_a_trainer_is_part_of_one_run(tmp_path):
     trainer = new_trainer()
     attach(None, trainer)

@@ -66,6 +66,8 @@ class LiveCallback(Callback):  # type: ignore[misc]
         self._loader: Any = None
         self._trainer: Any = None
         self._stood: int | None = None
+        self._progress: Any = None
+        self._counts_steps = True
         self._numbers: TrainerNumbers | None = None
         self._notes = Notes()
 
@@ -76,15 +78,21 @@ class LiveCallback(Callback):  # type: ignore[misc]
         if stage != "fit":
             return
         stays_here(trainer)
+        if self._stood is not None:
+            raise UserError("a live run is one fit", hint="take another trainer and another run for the next one")
         self._trainer = trainer
         trainer.fit_loop._data_source = GuardedSource(trainer.fit_loop._data_source, self._guard)
-        if self._stood is None:
-            newest = CheckpointStore(self._session.run.checkpoints).newest_good()[0]
-            if newest is not None:
-                announce(trainer, read_state(newest.path))
+        newest = CheckpointStore(self._session.run.checkpoints).newest_good()[0]
+        if newest is not None:
+            announce(trainer, read_state(newest.path))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Look at the optimizers as they were made, before a state is put into them."""
+        epoch = trainer.fit_loop.epoch_loop
+        # Lightning puts a state into these very objects, and every step asks them.
+        self._counts_steps = pl_module.automatic_optimization
+        steps, batches = epoch.automatic_optimization.optim_progress.optimizer.step, epoch.batch_progress
+        self._progress = steps.total if self._counts_steps else batches.total
         self._numbers = TrainerNumbers(trainer, lambda name: f"params.{name}" if name in self._params else "")
 
     def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
@@ -114,8 +122,11 @@ class LiveCallback(Callback):  # type: ignore[misc]
         if step == self._stood:
             return
         assert self._surface is not None
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        loss = loss * trainer.accumulate_grad_batches if isinstance(loss, Tensor) else None
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if not isinstance(loss, Tensor):
+            loss = None
+        elif (batches := trainer.accumulate_grad_batches) > 1:
+            loss = loss * batches  # Lightning has divided it by them
         self._surface.probe.step_done(loss)
         every = trainer.log_every_n_steps
         if every and (step % every == 0 or step == self._total()):
@@ -192,10 +203,7 @@ class LiveCallback(Callback):  # type: ignore[misc]
             self._data.changed()
 
     def _finished(self) -> int:
-        trainer = self._trainer
-        if trainer.lightning_module.automatic_optimization:
-            return int(trainer.global_step)
-        return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+        return int(self._progress.completed if self._counts_steps else self._progress.processed)
 
     def _total(self) -> float:
         assert self._numbers is not None

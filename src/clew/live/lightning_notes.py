@@ -54,6 +54,6 @@ class Notes:
 
 def rate(trainer: Any) -> float | None:
     """Return the learning rate of the first group; None where it is kept on the device, or there is none."""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    found = groups[0].get("lr") if groups else None
+    optimizers = trainer.optimizers
+    found = optimizers[0].param_groups[0].get("lr") if optimizers else None
     return found if isinstance(found, int | float) else None

@@ -25,6 +25,8 @@ class TrainerNumbers:
     def __init__(self, trainer: Any, keys: Keys) -> None:
         self._trainer = trainer
         self._keys = keys
+        self._loop = trainer.fit_loop.epoch_loop
+        self._is_counted = bool(trainer.lightning_module.automatic_optimization)
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
         several = len(trainer.optimizers) > 1
         self._optimizers = [
@@ -46,7 +48,7 @@ class TrainerNumbers:
         """
         found = [setting for one in self._optimizers for setting in one.settings(self._keys)]
         # Clipped by hand, or not at all, is what happens with manual optimization; and its steps are not counted.
-        if self._trainer.lightning_module.automatic_optimization:
+        if self._is_counted:
             read = partial(getattr, self._trainer, "gradient_clip_val")
             write = partial(setattr, self._trainer, "gradient_clip_val")
             found.append(self._setting("gradient_clip_val", read, write, low=0, open=True))
@@ -62,9 +64,8 @@ class TrainerNumbers:
 
     def total(self) -> float:
         """Return the number of the last step; infinite where there is none."""
-        limit: int = self._trainer.max_steps
-        counted = limit != -1 and self._trainer.lightning_module.automatic_optimization
-        return min(limit if counted else math.inf, self._steps_of_epochs())
+        limit: int = self._loop.max_steps
+        return min(limit if limit != -1 and self._is_counted else math.inf, self._steps_of_epochs())
 
     def state(self) -> list[Any]:
         """Return what :meth:`loaded` takes, beside the state of the optimizers."""
@@ -80,12 +81,12 @@ class TrainerNumbers:
 
     def _steps(self, finished: int) -> Setting:
         total = self.total()
-        write = partial(setattr, self._trainer.fit_loop.epoch_loop, "max_steps")
+        write = partial(setattr, self._loop, "max_steps")
         bounds: Mapping[str, Any] = {"low": finished + 1, "high": self._steps_of_epochs(), "whole": True}
         return self._setting(STEPS, lambda: total if total < math.inf else None, write, **bounds)
 
     def _steps_of_epochs(self) -> float:
-        epochs, batches = self._trainer.max_epochs, self._trainer.num_training_batches
-        if epochs in (None, -1) or batches == math.inf:
+        fit = self._trainer.fit_loop
+        if fit.max_epochs in (None, -1) or fit.max_batches == math.inf:
             return math.inf
-        return int(epochs) * math.ceil(float(batches) / int(self._trainer.accumulate_grad_batches))
+        return int(fit.max_epochs) * math.ceil(float(fit.max_batches) / int(self._trainer.accumulate_grad_batches))
