@@ -257,13 +257,14 @@ def test_nonsense_is_told_and_leaves_nothing(parent, workspace, asked, reason):
 
 def test_a_parent_that_ends_before_it_comes_to_it_leaves_nothing(parent, workspace):
     ask(parent, "pause", at=2)
+    ask(parent, "stop", at=8)
     errors: list[Exception] = []
 
     def ask_for_it() -> None:
         wait_until(lambda: parent.state is State.PAUSED)
         ask(parent, "resume")
         try:
-            fork(parent, Asked(at="99", name="never"), wait=30.0)
+            fork(parent, Asked(at="12", name="never"), wait=30.0)
         except (UserError, RunFailed) as error:
             errors.append(error)
 
@@ -272,6 +273,13 @@ def test_a_parent_that_ends_before_it_comes_to_it_leaves_nothing(parent, workspa
     thread.join(30)
     assert errors
     assert "never" not in {path.name for path in workspace.runs.iterdir()}
+
+
+def test_a_step_to_which_a_live_parent_never_comes_is_not_waited_for(parent, workspace):
+    refused = forked_while_it_walks(parent, Asked(at="99", name="never"))
+    assert isinstance(refused, UserError)
+    assert "the run ends at step 12, and never comes to step 99" in str(refused)
+    assert [path.name for path in workspace.runs.iterdir()] == ["a"]
 
 
 def test_a_command_for_a_child_that_nobody_prepared_is_rejected(parent):

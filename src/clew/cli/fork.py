@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from clew import api
 from clew.cli.finding import find_run, workspace_of
 from clew.errors import UserError
+from clew.logs.logger import Logger
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -36,6 +37,8 @@ def main(arguments: Namespace) -> int:
     if arguments.on != "local":
         raise UserError(f"there is no target {arguments.on!r}", hint="there is local")
     parent = find_run(workspace, arguments.name, purpose="has no steps of its own")
+    if (arguments.at or "").isdigit():
+        Logger("clew.cli").info(f"if {parent.id} is not there yet, this waits until it comes to step {arguments.at}")
     made = api.fork(
         parent,
         at=arguments.at,

@@ -6,6 +6,7 @@ somebody has set while the parent ran comes with the state, and not with the con
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -107,10 +108,18 @@ def _still_asked(parent: Run, child: Run) -> bool:
 def _from_live(parent: Run, child: Run, asked: Asked, wait: bool | float) -> Forked:
     if asked.at and not asked.at.isdigit():
         raise UserError(f"there is no checkpoint {asked.at!r}", where=parent.id, hint="name a step, or leave --at out")
+    if asked.at and int(asked.at) > (last := _last_step(parent)):
+        raise UserError(f"the run ends at step {last:.0f}, and never comes to step {asked.at}", where=parent.id)
     info = child.info
     args: dict[str, Any] = {"staging": child.path.name, **({"switch": True} if asked.switch else {})}
     sent = LiveRun(parent).send("fork", args, When(at=int(asked.at) if asked.at else None), wait)
     return Forked(info.id, sent, Run(parent.path.parent / info.id) if sent.step is not None else None)
+
+
+def _last_step(parent: Run) -> float:
+    """How far a run goes, as far as it has said."""
+    totals = [event["total"] for event in parent.events("horizon")]
+    return float(totals[-1]) if totals else math.inf
 
 
 def _has(parent: Run, at: str) -> bool:
