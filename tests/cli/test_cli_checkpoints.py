@@ -217,6 +217,11 @@ def test_what_was_interrupted_is_said(workspace, capsys):
     said = f"a: begins anew, it has no checkpoint; step {step} cannot be used: state does not match its hash"
     assert out.startswith(said)
     assert "stopped" not in out
+    assert "restore" not in out
+    config = run.config_path.read_text().replace("push: null", "push: {to: 's3://bucket/{run}'}")
+    run.config_path.write_text(config)
+    assert main(["recover"]) == 0
+    assert "clew checkpoints restore a fetches what s3://bucket/a has" in capsys.readouterr().out
     assert run.state is State.INTERRUPTED
 
 

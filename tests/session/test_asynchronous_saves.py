@@ -302,3 +302,36 @@ def test_a_run_that_was_killed_while_it_waited_for_room_does_not_come_back_pause
         train(session, counter, 10)
     assert saved(run) == [5, 10]
     assert kinds(run, "disk_full") == [("disk_full", 7)]
+
+
+@pytest.mark.parametrize("boundary", [10, 11, None])
+def test_a_save_that_a_job_asks_for_waits_for_room_at_the_next_boundary_or_fails_at_the_end(run, counter, boundary):
+    def make_room(session: Session) -> None:
+        wait_until(lambda: run.state is State.PAUSED, PATIENCE)
+        session._saver.store._free = lambda folder: 10**9
+        run.inbox.send("resume")
+
+    def body() -> None:
+        with start(run) as session:
+            train(session, counter, 5)
+            session.settled()
+            session._saver.store._free = lambda folder: 0
+            counter.value = 10
+            session.checkpoint(10, metric=0.5)
+            if boundary:
+                beside = threading.Thread(target=make_room, args=(session,))
+                beside.start()
+                counter.value = boundary
+                session.boundary(boundary)
+                beside.join(PATIENCE)
+
+    if not boundary:
+        with pytest.raises(OSError, match="0 are free"):
+            body()
+        assert saved(run) == [5]
+        return
+    body()
+    assert saved(run) == [5, boundary]
+    assert (run.checkpoints / f"step-{boundary:08d}" / "value").read_text() == str(boundary)
+    assert [event["metric"] for event in run.events("checkpoint")] == [None, 0.5 if boundary == 10 else None]
+    assert kinds(run, "disk_full", "paused") == [("disk_full", 10), ("paused", boundary)]

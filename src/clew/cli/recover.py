@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clew.checkpoints import CheckpointStore
@@ -76,4 +77,16 @@ def _recover(item: Run | Plan, workspace: Workspace, *, do: bool) -> bool:
 def _from_run(run: Run) -> str:
     good, bad = CheckpointStore(run.checkpoints).newest_good()
     passed = "".join(f"; step {step} cannot be used: {problem}" for step, problem in bad.items())
-    return (f"goes on at step {good.step}" if good else "begins anew, it has no checkpoint") + passed
+    return (
+        (f"goes on at step {good.step}" if good else "begins anew, it has no checkpoint") + passed + _copies(run, bad)
+    )
+
+
+def _copies(run: Run, bad: Mapping[int, str]) -> str:
+    """Where checkpoints that cannot be used may be fetched from first."""
+    if not bad:
+        return ""
+    from clew.remote.mirror import mirror_of
+
+    place = mirror_of(run)
+    return f"; clew checkpoints restore {run.id} fetches what {place} has" if place else ""

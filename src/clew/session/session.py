@@ -94,7 +94,7 @@ class Session(Generic[ConfigT]):
     ) -> None:
         try:
             if kind is None:
-                self._saver.complete()
+                self.settled()
                 self._steering.close(self._step)
         finally:
             self._saver.close()
@@ -242,6 +242,7 @@ class Session(Generic[ConfigT]):
             Exception: What went wrong with it.
         """
         self._saver.complete()
+        self._space.check()
         return self.run
 
     def rescue(self, step: int, error: Exception) -> None:
@@ -300,7 +301,7 @@ class Session(Generic[ConfigT]):
         """
         if not self.due(step):
             return
-        if self._trouble is None:
+        if self._trouble is None and not self._space.is_lacking:
             self._keep(step, metric)
         if self._trouble is not None or self._space.is_lacking:
             self._steering.look_closely()
@@ -309,7 +310,7 @@ class Session(Generic[ConfigT]):
         if trouble is not None and not self._steering.was_applied_at(step, issuer="on_nan"):
             raise trouble[1]
         while self._space.is_lacking:
-            self._space.try_again(self._saver, paused=self._steering.was_applied_at(step, issuer=Space.ISSUER))
+            self._space.try_again(self._saver, step, paused=self._steering.was_applied_at(step, issuer=Space.ISSUER))
             self._steering.look_closely()
             self._stand(step, metric)
 

@@ -34,7 +34,7 @@ class Space:
         return self._lacking is not None
 
     def lacks(self, step: int, metric: float | None, error: Exception) -> None:
-        """Say that a state could not be saved, and ask for the pause, which the boundary of that step carries out.
+        """Say that a state could not be saved, and ask for the pause, which the next boundary carries out.
 
         Args:
             step: The number of finished steps.
@@ -46,26 +46,37 @@ class Space:
         self._log.error(f"the disk is full: the run pauses until it is resumed, with its state in memory ({error})")
         self._journal.write("disk_full", at=step, reason=str(error))
         # Not with `at`: of a run that is aborted here nothing is to be left that pauses it when it is resumed.
-        self._run.inbox.post(Command("pause", {"save": False}, issuer=self.ISSUER, before=step + 1))
+        self._run.inbox.post(Command("pause", {"save": False}, issuer=self.ISSUER))
 
-    def try_again(self, saver: Saver, *, paused: bool) -> None:
-        """Save the state that waits; to be called when the run may go on.
+    def check(self) -> None:
+        """Check that no state waits for space, where there is no boundary any more at which the run could pause.
+
+        Raises:
+            Exception: What the disk said.
+        """
+        if self._lacking is not None:
+            raise self._lacking[2]
+
+    def try_again(self, saver: Saver, step: int, *, paused: bool) -> None:
+        """Save the state of a boundary at which the run had to wait; to be called when it may go on.
 
         Args:
             saver: Saves it.
+            step: The boundary's number of finished steps.
             paused: Whether the run did pause; one that has no checkpoint to come back to does not.
 
         Raises:
             Exception: What the disk said, if the run did not pause; or what else went wrong.
         """
         assert self._lacking is not None
-        (step, metric, error), self._lacking = self._lacking, None
+        (then, metric, error), self._lacking = self._lacking, None
+        rating = metric if then == step else None
         if not paused:
             raise error
         Reserve(self._run.path).take()
         try:
-            saver.save(step, metric)
+            saver.save(step, rating)
         except Exception as again:
             if not is_full(again):
                 raise
-            self.lacks(step, metric, again)
+            self.lacks(step, rating, again)
