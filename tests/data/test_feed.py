@@ -88,7 +88,8 @@ def test_a_mixture_has_its_shares_in_each_1024_places(seed, shares):
         counts = np.bincount(places, minlength=len(shares))
         exact = 1024 * np.array(shares) / sum(shares)
         assert counts.min() >= 1
-        assert (np.abs(counts - exact) <= 1).all()
+        # A source that would have no place has one all the same, which another one has to give.
+        assert (np.abs(counts - exact) <= 1 + (exact < 1).sum()).all()
 
 
 def test_shares_that_fit_are_met_exactly_and_only_their_ratios_count():

@@ -13,6 +13,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "jobs": ("clew.cli.catalogue", "what can be run"),
         "tasks": ("clew.cli.catalogue", "what it can be run on"),
         "data": ("clew.cli.data", "say what is wrong with a file of data"),
+        "tokenize": ("clew.cli.tokenize", "make token files of texts, which trainings read without loading them"),
         "config": ("clew.cli.configs", "write a new config, or show a resolved one"),
         "check": ("clew.cli.configs", "say what is wrong with a config, before anything runs"),
         "explain": ("clew.cli.configs", "say where a value comes from and what it means"),

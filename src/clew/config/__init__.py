@@ -1,7 +1,7 @@
 """One configuration story: layers, a typed tree, and where every value came from."""
 
 from clew.config.describe import Described, describe
-from clew.config.dump import config_hash, content_digest, dump, input_digests, unhashed_keys
+from clew.config.dump import SAYS_CONTENT, config_hash, content_digest, dump, input_digests, unhashed_keys
 from clew.config.explain import explain
 from clew.config.hydrate import hydrate
 from clew.config.json_schema import SchemaWriter, json_schema
@@ -11,13 +11,15 @@ from clew.config.merge import merge
 from clew.config.origins import Origins, Resolved, diff
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
-from clew.config.schema import NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
+from clew.config.schema import ADDED, NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
 from clew.config.sweep import swept
 from clew.config.template import template
 from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
 
 __all__ = [
+    "ADDED",
     "NOT_HASHED",
+    "SAYS_CONTENT",
     "Described",
     "InputPath",
     "Loaded",

@@ -16,6 +16,9 @@ from clew.config.tree import join
 Name = Callable[[str, type], str]
 Digest = Callable[[str], str]
 
+SAYS_CONTENT = "content.sha256"
+"""The file in which a folder that Clew made says what it holds, as a digest."""
+
 
 def dump(config: Any, registries: Mapping[str, Registry] | None = None) -> dict[str, Any]:
     """Write a config as plain mappings, lists and scalars; ``load(dump(c)).value == c``.
@@ -61,8 +64,9 @@ def _dump_value(shape: Shape, value: Any, name: Name) -> Any:
 def config_hash(config: Any, digest: Digest | None = None) -> str:
     """Hash what a config means: SHA-256 in hex over everything that can change results.
 
-    Fields marked ``NOT_HASHED`` stay out. An ``InputPath`` counts by the content of its file or folder, a plug-in
-    from a file by the content of that file, so moving things changes nothing and editing them does.
+    Fields marked ``NOT_HASHED`` stay out, and those marked ``ADDED`` while they have their default. An ``InputPath``
+    counts by the content of its file or folder, a plug-in from a file by the content of that file, so moving things
+    changes nothing and editing them does.
 
     Args:
         config: An instance of a config class.
@@ -73,7 +77,12 @@ def config_hash(config: Any, digest: Digest | None = None) -> str:
 
 
 def _meaning(config: Any, digest: Digest) -> dict[str, Any]:
-    return {spec.name: _meaning_of(spec, getattr(config, spec.name), digest) for spec in _fields(config) if spec.hashed}
+    values = [(spec, getattr(config, spec.name)) for spec in _fields(config) if spec.hashed]
+    return {
+        spec.name: _meaning_of(spec, value, digest)
+        for spec, value in values
+        if not (spec.added and value == spec.default())
+    }
 
 
 def _meaning_of(spec: FieldSpec, value: Any, digest: Digest) -> Any:
@@ -156,7 +165,10 @@ def unhashed_keys(config: Any) -> Iterator[str]:
 
 
 def content_digest(path: str) -> str:
-    """SHA-256 in hex of a file, or of a folder's files with their names; the text itself when nothing is there."""
+    """SHA-256 in hex of a file, or of a folder's files with their names; the text itself when nothing is there.
+
+    A folder that holds a file :data:`SAYS_CONTENT` counts by that file alone: it can be too large to be read each time.
+    """
     place = Path(path)
     if place.is_file():
         return _file_digest(place)
@@ -169,7 +181,9 @@ def content_digest(path: str) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return iter(sorted(file for file in folder.rglob("*") if file.is_file()))
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    said = {file.parent for file in files if file.name == SAYS_CONTENT}
+    return (file for file in files if file.name == SAYS_CONTENT or said.isdisjoint(file.parents))
 
 
 def _file_digest(path: Path) -> str:

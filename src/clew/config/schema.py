@@ -52,6 +52,8 @@ INPUT_PATH: Final = Marker("a path that is read", "path")
 MAY_BE_NAME: Final = Marker("a name, unless a path of that name exists")
 NOT_HASHED: Final = Marker("does not change results")
 """``Annotated[T, NOT_HASHED]``: the field does not enter :func:`clew.config.config_hash`."""
+ADDED: Final = Marker("enters the hash only where it is not the default")
+"""``Annotated[T, ADDED]``: the field came later, and configs that say nothing of it keep the hash that they had."""
 
 InputPath = Annotated[str, INPUT_PATH]
 """A path that is read: relative to the file that says it; its content, not its name, enters the hash."""
@@ -139,6 +141,7 @@ class FieldSpec:
     doc: str
     required: bool
     hashed: bool
+    added: bool
     default: Callable[[], Any]
     """Gives the default; only called when the field is not required."""
 
@@ -169,6 +172,7 @@ def _spec(name: str, info: pydantic.fields.FieldInfo, doc: str) -> FieldSpec:
         doc=doc,
         required=info.is_required(),
         hashed=NOT_HASHED not in metadata,
+        added=ADDED in metadata,
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
     )
 

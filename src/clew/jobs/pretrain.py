@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from clew.config import NOT_HASHED, Plugin, config
-from clew.data.config import DataConfig
+from clew.data.config import DataConfig, TaskSource
 from clew.errors import DataError, NotFinite
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.probe import EvaluateConfig, Probe, asked
@@ -24,7 +24,8 @@ from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from clew.data.packing import Windows
+    from clew.data.packing import Samples
+    from clew.jobs.corpus import Corpus
     from clew.jobs.pretrainer import Pretrainer
     from clew.models.decoder import Decoder
 
@@ -34,13 +35,13 @@ class PretrainConfig(JobConfig):
     """A decoder from scratch; `model.depth` is the dial that sets its size, learning rate and horizon."""
 
     task: Annotated[Task, Plugin("task")]
-    """Whose documents to train on."""
+    """Whose documents to train on, unless data.source says otherwise, and whose problems to ask."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     """The decoder."""
     tokenizer: TokenizerConfig = Field(default_factory=ByteTokenizer)
-    """How text becomes tokens."""
+    """How text becomes tokens; folders of tokens bring their own tokenizer."""
     data: DataConfig = Field(default_factory=DataConfig)
-    """How documents become samples."""
+    """Where samples come from, and how documents become samples."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The native loop."""
     evaluate: EvaluateConfig | None = None
@@ -86,9 +87,14 @@ class PretrainConfig(JobConfig):
 
 
 def _check(config: PretrainConfig, runs: Path) -> None:
-    require_parts(config.task, "documents", needed_by="pretrain")
-    if next(iter(config.task.documents("train")), None) is None:
-        raise _no_text(config)
+    if isinstance(config.data.source, TaskSource):
+        require_parts(config.task, "documents", needed_by="pretrain")
+        if next(iter(config.task.documents("train")), None) is None:
+            raise _no_text(config)
+    else:
+        from clew.jobs.corpus import check_source
+
+        check_source(config.data)
     if config.evaluate is not None:
         asked(config.task, config.evaluate, "pretrain")
 
@@ -101,6 +107,7 @@ def _no_text(config: PretrainConfig) -> DataError:
 @job(check=_check)
 def pretrain(session: Session[PretrainConfig]) -> Outcome:
     """Train a decoder from scratch on a task's documents."""
+    from clew.jobs.corpus import read_corpus
     from clew.jobs.pretrainer import EXPORTED, Pretrainer
     from clew.models.decoder import Decoder
     from clew.models.tokenizers import vocab_size
@@ -109,8 +116,8 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
     config = session.config
     problems = asked(config.task, config.evaluate, "pretrain") if config.evaluate else []
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
-    tokenizer = config.tokenizer.build(config.task.documents("train"))
-    splits = _splits(config, tokenizer)
+    corpus = read_corpus(config.data, config.task, config.tokenizer, session.run.path.parent.parent)
+    tokenizer, splits = corpus.tokenizer, _splits(config, corpus)
 
     model = Decoder(config.model, vocab_size(tokenizer), config.data.seq_len).to(device)
     num_parameters = model.shape.num_parameters(model.vocab_size)
@@ -126,15 +133,19 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         total_steps=total,
         seed=config.seed,
         problems=probe.measure if probe is not None else None,
+        workers=config.data.workers,
+        shares=corpus.shares,
     )
     _train(session, trainer)
     notes: dict[str, Any] = {
         "parameters": num_parameters,
         "samples": len(splits["train"]),
-        "skipped_rows": len(config.task.skipped("documents", "train")),
+        "skipped_rows": len(config.task.skipped("documents", "train")) if not corpus.is_stored else 0,
         "steps": trainer.step_number,
         "peak_lr": lr,
     }
+    if corpus.shares and trainer.feed.selection is None:
+        notes["mixture"] = dict(zip(corpus.names, trainer.feed.counts(trainer.feed.samples_seen), strict=True))
     if trainer.step_number < trainer.total_steps:
         notes["stopped_early"] = {"of_steps": trainer.total_steps, **trainer.patience.state()}
     if config.publish == "last":
@@ -202,31 +213,17 @@ def _look(session: Session[PretrainConfig], trainer: Pretrainer) -> float | None
     return rating if is_best else None
 
 
-def _splits(config: PretrainConfig, tokenizer: Any) -> dict[str, Windows]:
-    """The packed texts by split; without ``validation`` where nothing is held out."""
-    found = {split: _windows(config, tokenizer, split) for split in ("train", "validation")}
-    if found["train"] is None:
+def _splits(config: PretrainConfig, corpus: Corpus) -> Mapping[str, Samples]:
+    """The samples by split; without ``validation`` where nothing is held out."""
+    if "train" not in corpus.splits:
         raise _no_text(config)
-    if found["validation"] is None and (needs := config.needs_validation):
+    if "validation" not in corpus.splits and (needs := config.needs_validation):
+        what = "data.source" if corpus.is_stored else f"the task {type(config.task).__name__}"
+        where = "data.source" if corpus.is_stored else "its documents('validation')"
         raise DataError(
-            f"the task {type(config.task).__name__} has no text to validate on, which {needs} needs",
-            hint=f"look at its documents('validation'), or leave {needs} out",
+            f"{what} has no text to validate on, which {needs} needs", hint=f"look at {where}, or leave {needs} out"
         )
-    return {split: windows for split, windows in found.items() if windows is not None}
-
-
-def _windows(config: PretrainConfig, tokenizer: Any, split: str) -> Windows | None:
-    """Tokenize and pack the documents of a split; None when there are none."""
-    from clew.data.packing import Windows, pack
-    from clew.models.tokenizers import encode_all, vocab_size
-
-    tokens = pack(
-        encode_all(tokenizer, config.task.documents(split)),
-        eos=tokenizer.eos_token_id,
-        vocab_size=vocab_size(tokenizer),
-        max_tokens=config.data.max_tokens,
-    )
-    return Windows(tokens, config.data.seq_len) if len(tokens) > 1 else None
+    return corpus.splits
 
 
 def _measured_at(session: Session[PretrainConfig], step: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ Its checkpoints also hold the model as other programs load it, so that ``run:NAM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clew.checkpoints.rng import kept_rng
 from clew.data.order import permute
-from clew.data.packing import IGNORED, Windows
+from clew.data.packing import IGNORED, Samples
 from clew.errors import UserError, did_you_mean
 from clew.inspection.samples import Scorer
 from clew.models.decoder import Decoder
@@ -50,22 +50,36 @@ class Pretrainer(Trainer):
         seed: Of the sample order.
         problems: Measures how the task's problems are answered, and draws nothing that the training draws; None where
             none are asked.
+        workers: Threads that read batches ahead.
+        shares: Size and share of each source of ``train``; empty where it is one.
     """
 
     def __init__(
         self,
         model: Decoder,
         tokenizer: Any,
-        splits: Mapping[str, Windows],
+        splits: Mapping[str, Samples],
         config: TrainingConfig,
         *,
         lr: float,
         total_steps: int,
         seed: int,
         problems: Callable[[], dict[str, float]] | None = None,
+        workers: int = 0,
+        shares: Sequence[tuple[int, float]] = (),
     ) -> None:
         export = partial(_export, model, tokenizer)
-        super().__init__(model, splits["train"], config, lr=lr, total_steps=total_steps, seed=seed, export=export)
+        super().__init__(
+            model,
+            splits["train"],
+            config,
+            lr=lr,
+            total_steps=total_steps,
+            seed=seed,
+            export=export,
+            workers=workers,
+            shares=shares,
+        )
         self.problems = problems
         self._decoder = model
         self._tokenizer = tokenizer
@@ -73,7 +87,7 @@ class Pretrainer(Trainer):
         self._seed = seed
 
     @property
-    def held_out(self) -> Windows | None:
+    def held_out(self) -> Samples | None:
         """What the validation loss is measured on; None where the task has no such text."""
         return self._splits.get("validation")
 
@@ -142,7 +156,7 @@ class Pretrainer(Trainer):
             raise UserError(f"this run has no {method.split} text to estimate the Fisher information on")
         return live_information(self.model, weights, self._losses(samples, method))
 
-    def _losses(self, samples: Windows, method: Fisher) -> Iterator[Callable[[], Tensor]]:
+    def _losses(self, samples: Samples, method: Fisher) -> Iterator[Callable[[], Tensor]]:
         ids = permute(np.arange(len(samples), dtype=np.int64), len(samples), seed=self._seed, epoch=0)
         for one in islice(ids, method.samples):
             batch = samples.batch(np.array([one]))

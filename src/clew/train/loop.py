@@ -20,7 +20,9 @@ from clew.checkpoints.digest import state_digest, tensors_digest
 from clew.checkpoints.snapshot import Snapshots
 from clew.checkpoints.state import save_state
 from clew.data.feed import Feed
-from clew.data.packing import Samples
+from clew.data.loader import Loader
+from clew.data.order import Ids
+from clew.data.packing import Batch, Samples
 from clew.errors import DataError
 from clew.health.probe import HealthProbe
 from clew.inspection.samples import Selection
@@ -52,6 +54,8 @@ class Trainer:
         total_steps: Length of the run, which the schedule is stretched over.
         seed: Of the sample order.
         export: Writes the model as other programs load it into each checkpoint; None writes nothing.
+        workers: Threads that read batches ahead; 0 reads each one when it is due.
+        shares: Size and share of each source that the samples are joined of; empty where they are one.
         clock: Seconds, for the throughput.
 
     Attributes:
@@ -77,6 +81,8 @@ class Trainer:
         total_steps: int,
         seed: int,
         export: Export | None = None,
+        workers: int = 0,
+        shares: Sequence[tuple[int, float]] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
@@ -86,7 +92,8 @@ class Trainer:
         self.total_steps = total_steps
         self.max_grad_norm = config.max_grad_norm
         self.schedule = config.schedule
-        self.feed = Feed(len(samples), seed, config.batch_size)
+        self.feed = Feed(len(samples), seed, config.batch_size, shares=shares)
+        self._loader = Loader(self._read, self.feed, workers=workers)
         self.optimizers = Optimizers(model, config.optimizer, lr=lr)
         self.step_number = 0
         self.tokens_seen = 0
@@ -115,7 +122,7 @@ class Trainer:
         """Make one optimizer step; nothing here waits for the device."""
         self._throughput.start()
         with self._health.data():
-            batch = self.samples.batch(self.feed.take())
+            batch = self._loader.take()
         self.optimizers.zero_grad()
         loss = accumulate_gradients(
             self._forward,
@@ -289,6 +296,9 @@ class Trainer:
         save_state(directory, STATE, complete)
         if self._export is not None:
             self._export(complete["model"], directory)
+
+    def _read(self, ids: Ids) -> Batch:
+        return self.samples.batch(ids)
 
     def _look_ahead(self) -> None:
         """Run the next samples through the model."""

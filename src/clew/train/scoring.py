@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clew.data.order import Ids
-from clew.data.packing import IGNORED, Batch, Windows
+from clew.data.packing import IGNORED, Batch, Samples
 from clew.inspection.samples import Scores
 from clew.models.decoder import Decoder
 
@@ -34,7 +34,7 @@ class WindowScorer:
     def __init__(
         self,
         model: Decoder,
-        samples: Windows,
+        samples: Samples,
         decode: Callable[[list[int]], str],
         *,
         batch_size: int,
