@@ -16,6 +16,7 @@ from clew.lineage.compare import compare
 from clew.lineage.fork import Asked, fork
 from clew.runs import Command, Run, State, Workspace
 from clew.session.live import Refused
+from clew.session.steering import Steering
 from support import wait_until
 
 WALK = f"{Path(walks.__file__)}:walk"
@@ -280,6 +281,35 @@ def test_a_step_to_which_a_live_parent_never_comes_is_not_waited_for(parent, wor
     assert isinstance(refused, UserError)
     assert "the run ends at step 12, and never comes to step 99" in str(refused)
     assert [path.name for path in workspace.runs.iterdir()] == ["a"]
+
+
+def test_a_child_that_was_born_before_its_parent_could_say_so_is_not_born_twice(parent, monkeypatch):
+    ask(parent, "pause", at=6)
+
+    def ask_for_it() -> None:
+        wait_until(lambda: parent.state is State.PAUSED)
+        fork(parent, Asked(name="b"), wait=False)
+        wait_until(lambda: (parent.path.parent / "b" / "run.json").exists())
+
+    journalled = Steering._settle
+
+    def dying(self, command, *args, **options):
+        if command.verb == "fork":
+            raise walks.Killed
+        journalled(self, command, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Steering, "_settle", dying)
+        thread = beside(ask_for_it)
+        attempt(parent)
+        thread.join(30)
+    ask(parent, "resume", at=6)
+    attempt(parent)
+    told = [event for event in parent.events("command") if event["verb"] == "fork"]
+    assert [(event["outcome"], event["result"]["child"]) for event in told] == [("applied", "b")]
+    child = Run(parent.path.parent / "b")
+    attempt(child)
+    assert values(child) == {step: value for step, value in values(parent).items() if step > 6}
 
 
 def test_a_command_for_a_child_that_nobody_prepared_is_rejected(parent):

@@ -6,6 +6,7 @@ its first checkpoint and its name.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from clew.session.settings import Setting, Value
 PREFIX = ".new-"
 
 
+def born_before(runs: Path, name: object) -> Run | None:
+    """Return a child that was prepared under this name and born already, by an attempt that died before it said so."""
+    _check(name)
+    called, _, uid = str(name).removeprefix(PREFIX).rpartition("-")
+    child = Run(runs / called)
+    there = bool(called) and (child.path / "run.json").is_file() and child.info.uid == uid
+    return child if there else None
+
+
+def _check(name: object) -> None:
+    if not isinstance(name, str) or not name.startswith(PREFIX) or "/" in name:
+        raise UserError("a fork needs a child that was prepared for it", hint="ask for it by clew fork")
+
+
 def staged(runs: Path, name: object) -> Run:
     """Return a child that was prepared.
 
@@ -31,11 +46,10 @@ def staged(runs: Path, name: object) -> Run:
     Raises:
         UserError: If there is none of that name.
     """
-    if not isinstance(name, str) or not name.startswith(PREFIX) or "/" in name:
-        raise UserError("a fork needs a child that was prepared for it", hint="ask for it by clew fork")
-    if not (runs / name / "run.json").is_file():
+    _check(name)
+    if not (runs / str(name) / "run.json").is_file():
         raise UserError("the child that was prepared for it is gone")
-    return Run(runs / name)
+    return Run(runs / str(name))
 
 
 def bear(child: Run, checkpoint: Checkpoint) -> Run:
@@ -47,7 +61,9 @@ def bear(child: Run, checkpoint: Checkpoint) -> Run:
     Raises:
         RunExists: If the name is taken meanwhile.
     """
-    link_tree(checkpoint.path, child.checkpoints / checkpoint.path.name)
+    place = child.checkpoints / checkpoint.path.name
+    shutil.rmtree(place, ignore_errors=True)  # of an attempt that died while it linked
+    link_tree(checkpoint.path, place)
     return publish_run(child, fork_step=checkpoint.step, inherited=list(kept_with(checkpoint).get("contained", ())))
 
 

@@ -9,17 +9,21 @@ from typing import Any
 from clew.checkpoints import Checkpoint
 from clew.errors import UserError
 from clew.session.commands import Done, Rule, Standing
-from clew.session.forking import bear, staged, switched
+from clew.session.forking import bear, born_before, staged, switched
 from clew.session.settings import write
 from clew.session.verbs.base import Boundary, Result, Verb
 from clew.session.verbs.pausing import going_on
 
 
 def _fork(boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result]:
-    child = staged(boundary.folder.parent, args.get("staging"))
-    switch = args.get("switch", False)
+    runs, name, switch = boundary.folder.parent, args.get("staging"), args.get("switch", False)
     if not isinstance(switch, bool):
         raise UserError(f"switch must be true or false, not {switch!r}")
+    if (before := born_before(runs, name)) is not None:
+        if switch:
+            raise UserError(f"it was made already, at step {before.info.fork_step}", hint=f"clew resume {before.id}")
+        return {"child": before.id}
+    child = staged(runs, name)
 
     def born(checkpoint: Checkpoint) -> Result:
         return {"child": bear(child, checkpoint).id}
