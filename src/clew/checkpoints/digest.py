@@ -37,17 +37,18 @@ def _bytes(tensor: Tensor) -> Any:
 
 def state_digest(state: Mapping[str, Any] | list[Any] | tuple[Any, ...]) -> str:
     """Return a hash of a nested state of dicts, lists, tensors and scalars, such as an optimizer's ``state_dict``."""
-    return tensors_digest(_leaves(state, ""))
+    return tensors_digest(leaves(state))
 
 
-def _leaves(value: Any, path: str) -> Iterable[tuple[str, Tensor]]:
+def leaves(value: Any, path: str = "") -> Iterable[tuple[str, Tensor]]:
+    """Yield what :func:`state_digest` is the hash of: a name and a tensor for each leaf of a nested state."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
+            yield from leaves(item, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}.{index}")
+            yield from leaves(item, f"{path}.{index}")
     else:
         yield f"{path}={value!r}", torch.empty(0)

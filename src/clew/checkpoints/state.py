@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def save_state(directory: Path, name: str, state: Any) -> None:
         TypeError: If it holds anything else; named by its path.
     """
     tensors: dict[str, torch.Tensor] = {}
-    tree = _split(state, "", tensors)
+    tree = split(state, "", tensors)
     save_file(tensors, directory / f"{name}.safetensors")
     (directory / f"{name}.json").write_text(json.dumps(tree), encoding="utf-8")
 
@@ -36,33 +37,44 @@ def save_state(directory: Path, name: str, state: Any) -> None:
 def load_state(directory: Path, name: str) -> Any:
     """Read what :func:`save_state` wrote; tensors arrive on the CPU with their dtype."""
     tensors = load_file(directory / f"{name}.safetensors")
-    return _join(json.loads((directory / f"{name}.json").read_text(encoding="utf-8")), tensors)
+    return joined(json.loads((directory / f"{name}.json").read_text(encoding="utf-8")), tensors)
 
 
-def _split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+def split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return the tree of a state as JSON holds it, and put its tensors into a mapping, by the names that it gives them.
+
+    Args:
+        value: The state.
+        path: Where it stands in a larger one, such as ``.model``; empty for a whole one.
+        tensors: Gets copies of them; the name of each is its number and its path.
+
+    Raises:
+        TypeError: If it holds what a checkpoint cannot hold; named by its path.
+    """
     if isinstance(value, torch.Tensor):
         # The number keeps names apart that dots would make alike. A clone, because safetensors refuses shared memory.
         name = f"{len(tensors)}{path}"
         tensors[name] = value.detach().contiguous().clone()
         return {_TENSOR: name}
     if isinstance(value, dict):
-        return {_ITEMS: [[key, _split(item, f"{path}.{key}", tensors)] for key, item in value.items()]}
+        return {_ITEMS: [[key, split(item, f"{path}.{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, tuple):
-        return {_TUPLE: [_split(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]}
+        return {_TUPLE: [split(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]}
     if isinstance(value, list):
-        return [_split(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
+        return [split(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"state{path} is a {type(value).__name__}, which a checkpoint cannot hold")
 
 
-def _join(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def joined(value: Any, tensors: Mapping[str, Any]) -> Any:
+    """Return the state of a tree, with what a mapping has under the names of its tensors."""
     if isinstance(value, list):
-        return [_join(item, tensors) for item in value]
+        return [joined(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if _TENSOR in value:
         return tensors[value[_TENSOR]]
     if _TUPLE in value:
-        return tuple(_join(item, tensors) for item in value[_TUPLE])
-    return {key: _join(item, tensors) for key, item in value[_ITEMS]}
+        return tuple(joined(item, tensors) for item in value[_TUPLE])
+    return {key: joined(item, tensors) for key, item in value[_ITEMS]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from clew.config import NOT_HASHED, config
 from clew.config.plugins import reference_of
+from clew.errors import UserError
 from clew.followers import Trackers
 from clew.remote import PushConfig
 from clew.session import CheckpointConfig, Outcome, Session
@@ -27,6 +29,8 @@ class RuntimeConfig:
     """Where tensors live; auto takes CUDA, then MPS, then the CPU."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of the worker; null is PyTorch's own choice. One thread makes CPU runs repeat bitwise everywhere."""
+    ranks: Annotated[int, Field(ge=1), NOT_HASHED] = 1
+    """Processes that train together, each with its part of the batch or of the model, as `mesh` says; pretrain only."""
 
 
 @config
@@ -79,15 +83,34 @@ class Job(Generic[ConfigT]):
         return reference_of(self.run)
 
 
+def ranks_of(config: JobConfig) -> int:
+    """Return how many processes a config asks for."""
+    runtime = vars(config).get("runtime")
+    return runtime.ranks if isinstance(runtime, RuntimeConfig) else 1
+
+
+def _check_ranks(name: str, check: Callable[[Any, Path], None], config: JobConfig, runs: Path) -> None:
+    """Refuse several ranks for a job that knows nothing of them."""
+    if ranks_of(config) > 1:
+        raise UserError(f"{name} runs in one process", where="runtime.ranks", hint="leave it out")
+    check(config, runs)
+
+
 @overload
 def job(run: Run[ConfigT], /) -> Job[ConfigT]: ...
 
 
 @overload
-def job(*, check: Callable[[Any, Path], None]) -> Callable[[Run[ConfigT]], Job[ConfigT]]: ...
+def job(*, check: Callable[[Any, Path], None], ranks: bool = False) -> Callable[[Run[ConfigT]], Job[ConfigT]]: ...
 
 
-def job(run: Run[Any] | None = None, /, *, check: Callable[[Any, Path], None] = lambda config, runs: None) -> Any:
+def job(
+    run: Run[Any] | None = None,
+    /,
+    *,
+    check: Callable[[Any, Path], None] = lambda config, runs: None,
+    ranks: bool = False,
+) -> Any:
     """Make a function a job; its config class is taken from its annotation.
 
     Example::
@@ -99,6 +122,7 @@ def job(run: Run[Any] | None = None, /, *, check: Callable[[Any, Path], None] = 
     Args:
         run: The function; its first parameter is the session.
         check: ``check(config, runs_folder)`` for ``clew check`` and for the moment before a start.
+        ranks: Whether it can run in several processes together; its config has a ``runtime`` then.
 
     Returns:
         The :class:`Job`; without ``run``, what makes one of a function.
@@ -112,6 +136,7 @@ def job(run: Run[Any] | None = None, /, *, check: Callable[[Any, Path], None] = 
         arguments = typing.get_args(annotation)
         if not arguments or not issubclass(arguments[0], JobConfig):
             raise TypeError(f"{run.__name__} must take a Session[C], C being a config class derived from JobConfig")
-        return Job(arguments[0], run, (run.__doc__ or run.__name__).strip().splitlines()[0], check)
+        checked = check if ranks else partial(_check_ranks, run.__name__, check)
+        return Job(arguments[0], run, (run.__doc__ or run.__name__).strip().splitlines()[0], checked)
 
     return made if run is None else made(run)

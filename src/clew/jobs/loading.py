@@ -27,6 +27,7 @@ from clew.errors import ConfigError, UserError, did_you_mean
 from clew.followers import tracker_registry
 from clew.jobs.base import Job, JobConfig
 from clew.jobs.code import code_hash
+from clew.jobs.layout import layout_of, overrides
 from clew.jobs.registry import job_registry
 from clew.merging.methods import method_registry
 from clew.runs import Run, RunInfo, Workspace, create_run
@@ -219,8 +220,11 @@ def check_same_job(below: Tree, reference: str, job: Job[Any]) -> None:
 
 
 def load_run_config(run: Run) -> JobConfig:
-    """Load the resolved config of a run, which holds every value: no preset, no environment, no default."""
-    config: JobConfig = load_job(run.config_path).config
+    """Load the resolved config of a run, which holds every value: no preset, no environment, no default.
+
+    What was chosen for its layout when it was resumed stands over it.
+    """
+    config: JobConfig = load_job(run.config_path, overrides(layout_of(run))).config
     return config
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from clew.config import NOT_HASHED, Plugin, config
 from clew.data.config import DataConfig, TaskSource
-from clew.errors import DataError, NotFinite
+from clew.errors import DataError, NotFinite, UserError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.probe import EvaluateConfig, Probe, asked
 from clew.jobs.rating import Published, Rating, best_checkpoint
@@ -20,14 +20,19 @@ from clew.models.config import ModelConfig
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session
 from clew.session.surface import LiveConfig
+from clew.sharding import MESH_AXES, MeshConfig
 from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
 if TYPE_CHECKING:
+    import torch
+    from torch.distributed.device_mesh import DeviceMesh
+
     from clew.data.packing import Samples
     from clew.jobs.corpus import Corpus
     from clew.jobs.pretrainer import Pretrainer
     from clew.models.decoder import Decoder
+    from clew.train.slices import Slices
 
 
 @config
@@ -51,7 +56,9 @@ class PretrainConfig(JobConfig):
     live: Annotated[LiveConfig, NOT_HASHED] = Field(default_factory=LiveConfig)
     """What the run notes about itself, and what it does when the loss is no longer finite."""
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
-    """Device and threads."""
+    """Device, threads, and processes."""
+    mesh: Annotated[MeshConfig, NOT_HASHED] = Field(default_factory=MeshConfig)
+    """How model and batches lie on the processes, when there are several; the layout changes no result."""
     publish: Published = "last"
     """Publish the weights after the last step, or those of the best checkpoint."""
 
@@ -97,6 +104,31 @@ def _check(config: PretrainConfig, runs: Path) -> None:
         check_source(config.data)
     if config.evaluate is not None:
         asked(config.task, config.evaluate, "pretrain")
+    if config.runtime.ranks > 1:
+        _check_ranks(config)
+
+
+def _check_ranks(config: PretrainConfig) -> None:
+    """Refuse what is done in one process only."""
+    if config.mesh.preset == "none" and config.mesh.sizes(1) == dict.fromkeys(MESH_AXES, 1):
+        raise UserError(
+            f"nothing says what {config.runtime.ranks} processes share",
+            where="mesh.preset",
+            hint="set mesh.preset=ddp, or fsdp where the weights are to be shared as well",
+        )
+    config.mesh.sizes(config.runtime.ranks)
+    refused = {
+        "evaluate": config.evaluate is not None,
+        "training.compile": config.training.compile,
+        "training.optimizer": config.training.optimizer.type != "adamw" and config.mesh.preset != "ddp",
+    }
+    for key, is_there in refused.items():
+        if is_there:
+            raise UserError(
+                f"{key} works in one process only" if key != "training.optimizer" else "muon needs whole matrices",
+                where=key,
+                hint="set runtime.ranks=1" if key != "training.optimizer" else "use adamw, or mesh.preset=ddp",
+            )
 
 
 def _no_text(config: PretrainConfig) -> DataError:
@@ -104,18 +136,30 @@ def _no_text(config: PretrainConfig) -> DataError:
     return DataError(f"the task {name} has no text to train on", hint="look at its documents('train')")
 
 
-@job(check=_check)
+@job(check=_check, ranks=True)
 def pretrain(session: Session[PretrainConfig]) -> Outcome:
     """Train a decoder from scratch on a task's documents."""
+    from clew.train.devices import prepare_rank
+
+    config, ranks = session.config, session.ranks
+    device = prepare_rank(config.runtime.device, config.runtime.threads, config.seed, ranks)
+    if ranks.size == 1:
+        return _pretrain(session, device)
+    from clew.sharding.group import on_mesh
+
+    with on_mesh(ranks, device, config.mesh.sizes(ranks.size)) as mesh:
+        return _pretrain(session, device, mesh)
+
+
+def _pretrain(session: Session[PretrainConfig], device: torch.device, mesh: DeviceMesh | None = None) -> Outcome:
+    """Build everything on a device, or on this process's part of a mesh, train, and publish."""
     from clew.jobs.corpus import read_corpus
     from clew.jobs.pretrainer import EXPORTED, Pretrainer
     from clew.models.decoder import Decoder
     from clew.models.tokenizers import vocab_size
-    from clew.train.devices import prepare
 
     config = session.config
     problems = asked(config.task, config.evaluate, "pretrain") if config.evaluate else []
-    device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     corpus = read_corpus(config.data, config.task, config.tokenizer, session.run.path.parent.parent)
     tokenizer, splits = corpus.tokenizer, _splits(config, corpus)
 
@@ -135,6 +179,7 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         problems=probe.measure if probe is not None else None,
         workers=config.data.workers,
         shares=corpus.shares,
+        slices=None if mesh is None else _split(config, model, mesh),
     )
     _train(session, trainer)
     notes: dict[str, Any] = {
@@ -150,11 +195,22 @@ def pretrain(session: Session[PretrainConfig]) -> Outcome:
         notes["stopped_early"] = {"of_steps": trainer.total_steps, **trainer.patience.state()}
     if config.publish == "last":
         return _publish(session, trainer.export, trainer.latest, notes)
+    if not session.ranks.leads:
+        return Outcome()
     best = best_checkpoint(session.settled())
     metrics = {**trainer.latest, **_measured_at(session, best.step)}
     return _publish(
         session, partial(shutil.copytree, best.path / EXPORTED), metrics, {**notes, "published_step": best.step}
     )
+
+
+def _split(config: PretrainConfig, model: Decoder, mesh: DeviceMesh) -> Slices:
+    """Leave a process its part of a model, and return how the training is cut."""
+    from clew.sharding.parallel import parallelize
+    from clew.train.meshed import Meshed
+
+    parallelize(model, config.mesh, mesh)
+    return Meshed(mesh)
 
 
 def _publish(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from clew.checkpoints.rng import kept_rng
+from clew.checkpoints.shards import Stored
 from clew.data.order import permute
 from clew.data.packing import IGNORED, Samples
 from clew.errors import UserError, did_you_mean
@@ -28,6 +29,7 @@ from clew.train.loop import Trainer
 from clew.train.losses import summed_loss
 from clew.train.saved import STATE
 from clew.train.scoring import WindowScorer
+from clew.train.slices import Slices, Whole
 
 if TYPE_CHECKING:
     from clew.merging.methods.fisher import Fisher
@@ -52,6 +54,7 @@ class Pretrainer(Trainer):
             none are asked.
         workers: Threads that read batches ahead.
         shares: Size and share of each source of ``train``; empty where it is one.
+        slices: How the training is cut among processes; None for one.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Pretrainer(Trainer):
         problems: Callable[[], dict[str, float]] | None = None,
         workers: int = 0,
         shares: Sequence[tuple[int, float]] = (),
+        slices: Slices | None = None,
     ) -> None:
         export = partial(_export, model, tokenizer)
         super().__init__(
@@ -77,6 +81,7 @@ class Pretrainer(Trainer):
             total_steps=total_steps,
             seed=seed,
             export=export,
+            slices=slices,
             workers=workers,
             shares=shares,
         )
@@ -92,8 +97,13 @@ class Pretrainer(Trainer):
         return self._splits.get("validation")
 
     def export(self, folder: Path) -> None:
-        """Write the model as other programs load it."""
-        save_huggingface(self._decoder, self._tokenizer, folder)
+        """Write the model as other programs load it; on a mesh all ranks call it, and each gets a folder."""
+        if isinstance(self.slices, Whole):
+            save_huggingface(self._decoder, self._tokenizer, folder)
+        else:
+            from clew.jobs.streaming import stream_huggingface  # of no use to a single process
+
+            stream_huggingface(self._decoder, self._tokenizer, self.slices.whole(self.model.named_parameters()), folder)
 
     def evaluate(self) -> Mapping[str, float]:
         """Measure the validation loss, and how the task's problems are answered, where there are such; change nothing.
@@ -168,5 +178,12 @@ class Pretrainer(Trainer):
             yield partial(summed_loss, self.model, inputs, targets, precision=torch.float32)
 
 
-def _export(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor], directory: Path) -> None:
-    save_huggingface(model, tokenizer, directory / EXPORTED, weights)
+def _export(model: Decoder, tokenizer: Any, weights: Mapping[str, Tensor | Stored], directory: Path) -> None:
+    whole = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor)}
+    if whole:
+        save_huggingface(model, tokenizer, directory / EXPORTED, whole)
+    else:
+        from clew.jobs.streaming import read_all, stream_huggingface
+
+        stored = {name: weight for name, weight in weights.items() if isinstance(weight, Stored)}
+        stream_huggingface(model, tokenizer, read_all(stored), directory / EXPORTED)

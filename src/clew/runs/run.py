@@ -124,6 +124,10 @@ class Run:
         """Return the file that holds stdout and stderr of one attempt."""
         return self.path / "logs" / f"attempt-{attempt}.log"
 
+    def rank_log_path(self, attempt: int, rank: int) -> Path:
+        """Return the file that holds what one of several ranks has printed; the first prints to :meth:`log_path`."""
+        return self.log_path(attempt) if rank == 0 else self.path / "logs" / f"attempt-{attempt}-rank{rank}.log"
+
     def busy_seconds(self) -> float:
         """Wall time of all attempts, each from its first event to its last."""
         spans: dict[int, tuple[float, float]] = {}

@@ -43,6 +43,18 @@ class End:
     failure: Failure | None = None
 
 
+class RankLost(Exception):
+    """Another process of a run of several ranks is gone, which ends the attempt.
+
+    Args:
+        end: How.
+    """
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.failure.reason if end.failure else end.state.value)
+        self.end = end
+
+
 class Attempt(Lifecycle):
     """Surrounds the work of one attempt, once it is claimed.
 
@@ -58,6 +70,7 @@ class Attempt(Lifecycle):
         tells: Whether to log what went wrong; not where it is passed on to whoever shows it.
 
     Attributes:
+        opened: Makes the session.
         outcome: What came of it, if it completes.
         end: How it ended; None before.
         error: What ended it, when that was an exception.
@@ -81,6 +94,7 @@ class Attempt(Lifecycle):
         self._fingerprints = fingerprints
         self._printed = printed or Printed()
         self._tells = tells
+        self.opened: Callable[..., Session[Any]] = Session
         self._reserve = Reserve(run.path)
         self._session: Session[Any] | None = None
         self._follow: Callable[[Run, int], None] = lambda run, number: None
@@ -115,12 +129,12 @@ class Attempt(Lifecycle):
         """
         self._follow = lambda run, number: follow(run, number, config)
         self._follow(self._run, self._number)
-        with Session(self._run, config, self._number, self) as session:
+        with self.opened(self._run, config, self._number, self) as session:
             self._session = session
             try:
                 yield session
             except Exception as error:
-                session.event("failure", error=type(error).__name__, reason=_reason(error))
+                session.event("failure", error=type(error).__name__, reason=reason_of(error))
                 raise
 
     def left(self, run: Run, attempt: int, successor: str, step: int, artifacts: Mapping[str, Artifact]) -> None:
@@ -170,6 +184,9 @@ class Attempt(Lifecycle):
             return End(State.INTERRUPTED, failure=Failure("interrupted", "interrupted before it could save"))
         if isinstance(error, Fenced):
             raise error
+        if isinstance(error, RankLost):
+            self.log.error(str(error))
+            return error.end
         return End(State.FAILED, failure=self._failure(error)) if isinstance(error, Exception) else None
 
     def _failure(self, raised: Exception) -> Failure:
@@ -183,7 +200,7 @@ class Attempt(Lifecycle):
         tail = log_tail(self._run.log_path(self._number))
         return Failure(
             type(error).__name__,
-            _reason(error),
+            reason_of(error),
             tail or _trace(raised),
             out_of_memory=isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError",
         )
@@ -222,7 +239,7 @@ def _announce(run: Run, number: int) -> None:
     journal.close()
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say why on one line; it goes into the journal, the state and the result."""
     text = error.one_line() if isinstance(error, ClewError) else str(error)
     return Redactor.of().text(explained(error, text))

@@ -24,6 +24,7 @@ from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
 from clew.session.lifecycle import Lifecycle, claim, share_log
 from clew.session.place import Hooks, Place
+from clew.session.ranks import Ranks
 from clew.session.saving import Saver
 from clew.session.settings import write
 from clew.session.signals import StopSignals
@@ -59,6 +60,7 @@ class Session(Generic[ConfigT]):
 
     def __init__(self, run: Run, config: ConfigT, attempt: int, lifecycle: Lifecycle | None = None) -> None:
         self.config = config
+        self.ranks = Ranks()
         self._lifecycle = lifecycle or Lifecycle()
         self._signals = StopSignals()
         self._live = LiveConfig()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
 import torch
 
 from clew.errors import UserError
+from clew.session.ranks import Ranks
 
 
 def resolve_device(name: str) -> torch.device:
@@ -24,6 +26,35 @@ def resolve_device(name: str) -> torch.device:
             f"runtime.device is {name!r}, but this machine has none", hint="set runtime.device=auto, or leave it out"
         )
     return torch.device(name)
+
+
+def prepare_rank(device: str, threads: int | None, seed: int, ranks: Ranks) -> torch.device:
+    """Do what :func:`prepare` does, for one of several processes on this machine.
+
+    Each takes its part of the processor's threads, unless a number is said, and a CUDA device of its own.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        threads: Of each process.
+        seed: The same for all.
+        ranks: All of them.
+
+    Raises:
+        UserError: If the device that was asked for is not there, or not often enough.
+    """
+    if ranks.size == 1:
+        return prepare(device, threads, seed)
+    found = prepare(device, threads or max(1, (os.cpu_count() or 1) // ranks.size), seed)
+    if found.type == "mps" or (found.type == "cuda" and torch.cuda.device_count() < ranks.size):
+        raise UserError(
+            f"there are not {ranks.size} devices of {found.type} on this machine",
+            where="runtime.ranks",
+            hint="lower runtime.ranks, or set runtime.device=cpu",
+        )
+    if found.type == "cuda":
+        found = torch.device("cuda", ranks.rank)
+        torch.cuda.set_device(found)
+    return found
 
 
 def prepare(device: str, threads: int | None, seed: int) -> torch.device:

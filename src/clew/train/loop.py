@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clew.checkpoints.digest import state_digest, tensors_digest
+from clew.checkpoints.digest import leaves, tensors_digest
+from clew.checkpoints.shards import Place, Stored, open_state
 from clew.checkpoints.snapshot import Snapshots
-from clew.checkpoints.state import save_state
 from clew.data.feed import Feed
 from clew.data.loader import Loader
 from clew.data.order import Ids
@@ -32,12 +32,13 @@ from clew.train.losses import accumulate_gradients, mean_loss
 from clew.train.optimizers import Optimizers
 from clew.train.saved import STATE, complete_state, read, restore, take_weights
 from clew.train.settable import settable
+from clew.train.slices import Slices, Whole
 from clew.train.stopping import Patience
 from clew.train.sums import Sums
 from clew.train.switches import checkpoint_activations, compiled
 from clew.train.throughput import Throughput
 
-Export = Callable[[Mapping[str, Tensor], Path], object]
+Export = Callable[[Mapping[str, Tensor | Stored], Path], object]
 """Writes weights, by name, as files beside a trainer's own ones: ``export(weights, directory)``."""
 
 
@@ -54,6 +55,7 @@ class Trainer:
         total_steps: Length of the run, which the schedule is stretched over.
         seed: Of the sample order.
         export: Writes the model as other programs load it into each checkpoint; None writes nothing.
+        slices: How the training is cut among processes; the model is split already. None for one process.
         workers: Threads that read batches ahead; 0 reads each one when it is due.
         shares: Size and share of each source that the samples are joined of; empty where they are one.
         clock: Seconds, for the throughput.
@@ -81,6 +83,7 @@ class Trainer:
         total_steps: int,
         seed: int,
         export: Export | None = None,
+        slices: Slices | None = None,
         workers: int = 0,
         shares: Sequence[tuple[int, float]] = (),
         clock: Callable[[], float] = time.perf_counter,
@@ -110,6 +113,7 @@ class Trainer:
         self._forward = compiled(model, self.device) if config.compile else model
         self._throughput = Throughput(clock)
         self._health = HealthProbe(clock=clock)
+        self.slices = slices or Whole()
         self.sums = Sums(self.device)
         self._snapshots = Snapshots()
 
@@ -123,6 +127,7 @@ class Trainer:
         self._throughput.start()
         with self._health.data():
             batch = self._loader.take()
+            num_targets = self.slices.count(batch.num_targets)
         self.optimizers.zero_grad()
         loss = accumulate_gradients(
             self._forward,
@@ -130,15 +135,18 @@ class Trainer:
             micro_batch_size=self.micro_batch_size,
             device=self.device,
             precision=self.precision,
+            num_targets=num_targets,
+            before_pass=self._before_pass,
         )
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)
+        loss = self.slices.total(loss)
+        norm = self.slices.clip(self.model.parameters(), self.max_grad_norm or math.inf)
         self._snapshots.settle()
         self.optimizers.step(self.current_lr)
         self.sums.add(loss, norm)
         self.step_number += 1
-        self.tokens_seen += batch.num_targets
-        self._throughput.add(batch.num_targets)
-        self._health.step_done(loss, batch.num_targets)
+        self.tokens_seen += num_targets
+        self._throughput.add(num_targets)
+        self._health.step_done(loss, num_targets)
 
     @property
     def current_lr(self) -> float:
@@ -179,14 +187,17 @@ class Trainer:
     def loss_on(self, samples: Samples) -> float:
         """Return the mean token loss, in nats, over `config.validation_samples` of samples; changes nothing."""
         with self.idle():
-            return mean_loss(
+            loss = mean_loss(
                 self.model,
                 samples,
                 num_samples=min(len(samples), self.config.validation_samples or len(samples)),
                 micro_batch_size=self.micro_batch_size,
                 device=self.device,
                 precision=self.precision,
+                slices=self.slices,
             )
+            self.slices.rest(self.model)
+            return loss
 
     def probe(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Take over metrics that somebody else measures on the model, and leave their time out of the throughput.
@@ -224,8 +235,8 @@ class Trainer:
     def digests(self) -> Mapping[str, str]:
         """Return hashes of the ``weights`` and of the ``optimizer``'s state."""
         return {
-            "weights": tensors_digest(self.model.named_parameters()),
-            "optimizer": state_digest(self.optimizers.state()),
+            "weights": tensors_digest(self.slices.whole(self.model.named_parameters())),
+            "optimizer": tensors_digest(self.slices.whole(leaves(self.optimizers.state()))),
         }
 
     def health(self) -> Mapping[str, Any]:
@@ -255,7 +266,7 @@ class Trainer:
             DataError: If it is no checkpoint of such a trainer, or one of another model or optimizer.
         """
         if checkpoint is not None:
-            take_weights(self, read(checkpoint), moments=not optimizer)
+            take_weights(self, read(self, checkpoint), moments=not optimizer)
         self.settle()
         if optimizer:
             self.optimizers.forget()
@@ -272,7 +283,8 @@ class Trainer:
             NotFinite: If the loss or a gradient was not finite: such a state is not worth coming back to.
         """
         with self.idle():
-            self._write(partial(complete_state, self), directory)
+            state = complete_state(self)
+            self._write(partial(self.slices.own, state), self.slices.places(state), directory)
 
     def snapshot(self) -> Callable[[Path], None]:
         """Keep the complete state of this moment, and return what writes it, in any thread; copies are made meanwhile.
@@ -281,7 +293,13 @@ class Trainer:
             NotFinite: As :meth:`save`.
         """
         with self.idle():
-            return partial(self._write, self._snapshots.take(complete_state(self)))
+            state = complete_state(self)
+            return partial(self._write, self._snapshots.take(self.slices.own(state)), self.slices.places(state))
+
+    def seal(self, directory: Path) -> None:
+        """Write the model as other programs load it, of the parts that all processes have written."""
+        if self._export is not None:
+            self._export(open_state(directory, STATE)["model"], directory)
 
     def load(self, directory: Path) -> None:
         """Go on from what :meth:`save` wrote; from here everything happens bitwise as it would have there.
@@ -291,14 +309,17 @@ class Trainer:
         """
         restore(self, directory)
 
-    def _write(self, state: Callable[[], dict[str, Any]], directory: Path) -> None:
+    def _write(self, state: Callable[[], dict[str, Any]], places: Mapping[str, Place], directory: Path) -> None:
         complete = state()
-        save_state(directory, STATE, complete)
-        if self._export is not None:
+        self.slices.write(directory, STATE, complete, places)
+        if self._export is not None and isinstance(self.slices, Whole):
             self._export(complete["model"], directory)
 
+    def _before_pass(self, last: bool) -> None:
+        self.slices.before_pass(self.model, last=last)
+
     def _read(self, ids: Ids) -> Batch:
-        return self.samples.batch(ids)
+        return self.slices.batch(self.samples, ids)
 
     def _look_ahead(self) -> None:
         """Run the next samples through the model."""
@@ -306,6 +327,7 @@ class Trainer:
         inputs = torch.from_numpy(self.samples.batch(ids).inputs).to(self.device)
         with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
             self.model(inputs)
+        self.slices.rest(self.model)
 
 
 def _matmul_dtype(precision: str, device: torch.device) -> torch.dtype:

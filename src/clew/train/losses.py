@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -10,22 +11,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clew.data.packing import IGNORED, Batch, Samples
+from clew.train.slices import Slices, Whole
 
 
 def accumulate_gradients(
-    model: nn.Module, batch: Batch, *, micro_batch_size: int, device: torch.device, precision: torch.dtype
+    model: nn.Module,
+    batch: Batch,
+    *,
+    micro_batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+    num_targets: int | None = None,
+    before_pass: Callable[[bool], None] = lambda last: None,
 ) -> Tensor:
     """Add the gradient of a batch's mean token loss to the parameters, a part of the batch at a time.
 
     Each part's summed loss is divided by the number of targets in the *whole* batch. A mean of the parts' means would
     weigh tokens in short parts more, and then the result would depend on how the batch is cut.
 
+    Args:
+        model: [B, T] int64 to logits [B, T, V].
+        batch: What this process computes of the batch.
+        micro_batch_size: Samples in one part.
+        device: Where the model is.
+        precision: Dtype of the matrix products.
+        num_targets: Of the whole batch, where this process has a slice of it.
+        before_pass: Told before each forward and backward pass whether it is the last one.
+
     Returns:
-        The loss, 0-d float32 on the device, not yet waited for.
+        The loss, 0-d float32 on the device, not yet waited for; of a slice, its share of the loss.
     """
-    num_targets = max(1, batch.num_targets)
+    num_targets = max(1, batch.num_targets if num_targets is None else num_targets)
     total = torch.zeros((), device=device)
-    for inputs, targets in _parts(batch, micro_batch_size, device):
+    parts = math.ceil(len(batch.inputs) / micro_batch_size)
+    for number, (inputs, targets) in enumerate(_parts(batch, micro_batch_size, device), 1):
+        before_pass(number == parts)
         loss = summed_loss(model, inputs, targets, precision=precision) / num_targets
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -41,20 +61,33 @@ def mean_loss(
     micro_batch_size: int,
     device: torch.device,
     precision: torch.dtype,
+    slices: Slices | None = None,
 ) -> float:
-    """Return the mean token loss, in nats, over the first `num_samples` samples; draws nothing at random."""
+    """Return the mean token loss, in nats, over the first `num_samples` samples; draws nothing at random.
+
+    Args:
+        model: [B, T] int64 to logits [B, T, V].
+        samples: What to measure on.
+        num_samples: How many of them.
+        micro_batch_size: Samples in one forward pass of a process.
+        device: Where the model is.
+        precision: Dtype of the matrix products.
+        slices: How the samples are cut among processes; None for one.
+    """
+    slices = slices or Whole()
     was_training = model.training
     model.eval()
     # A float32 sum stops growing at 2^24 times what is added to it. Apple's devices have nothing wider.
     total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
     num_targets = 0
     for start in range(0, num_samples, micro_batch_size):
-        batch = samples.batch(np.arange(start, min(start + micro_batch_size, num_samples), dtype=np.int64))
+        ids = np.arange(start, min(start + micro_batch_size, num_samples), dtype=np.int64)
+        batch = slices.batch(samples, ids)
         num_targets += batch.num_targets
         for inputs, targets in _parts(batch, micro_batch_size, device):
             total += summed_loss(model, inputs, targets, precision=precision)
     model.train(was_training)
-    return float(total) / max(1, num_targets)
+    return float(slices.total(total)) / max(1, slices.count(num_targets))
 
 
 def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, *, precision: torch.dtype) -> Tensor:

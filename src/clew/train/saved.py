@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from clew.checkpoints.rng import rng_state, set_rng_state
-from clew.checkpoints.state import load_state
 from clew.errors import DataError
 from clew.train.weights import check_weights, copy_weights
 
@@ -43,14 +42,15 @@ def complete_state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def read(directory: Path) -> dict[str, Any]:
-    """Return the state that a trainer has saved in a directory.
+def read(trainer: Trainer, directory: Path) -> dict[str, Any]:
+    """Return the state that a trainer has saved in a directory, as this one takes it: in parts, if it is on a mesh.
 
     Raises:
         DataError: If there is none.
     """
     try:
-        state: dict[str, Any] = load_state(directory, STATE)
+        like = dict(trainer.model.named_parameters())
+        state: dict[str, Any] = trainer.slices.read(directory, STATE, like)
     except FileNotFoundError:
         raise DataError("this is no checkpoint of a pretraining", where=str(directory)) from None
     return state
@@ -62,7 +62,7 @@ def restore(trainer: Trainer, directory: Path) -> None:
     Raises:
         DataError: If that state was trained on other samples, or is of another model or optimizer; nothing is changed.
     """
-    state = read(directory)
+    state = read(trainer, directory)
     if state["samples"] != trainer.samples.digest:
         raise DataError(
             "the training samples are not those that this checkpoint was trained on",
