@@ -1,6 +1,7 @@
 import json
 import shutil
 
+from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,8 +96,10 @@ def test_a_save_that_fails_leaves_no_checkpoint_and_the_old_one(store):
 
 
 def test_a_replaced_attempt_cannot_commit(tmp_path):
+    @contextmanager
     def fence():
         raise PermissionError("replaced")
+        yield
 
     store = CheckpointStore(tmp_path, attempt=1, fence=fence)
     with pytest.raises(PermissionError):

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class CheckpointStore:
     Args:
         folder: The run's ``checkpoints`` directory.
         attempt: The attempt that saves.
-        fence: Called before each commit; raises when the attempt has been replaced.
+        fence: Surrounds each commit; raises when the attempt has been replaced, and lets nobody replace it meanwhile.
         free: Returns the bytes that are free where a folder is.
     """
 
@@ -84,7 +85,7 @@ class CheckpointStore:
         folder: Path,
         *,
         attempt: int = 0,
-        fence: Callable[[], None] = lambda: None,
+        fence: Callable[[], AbstractContextManager[None]] = nullcontext,
         free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
         self.folder = folder
@@ -137,10 +138,10 @@ class CheckpointStore:
         rating = metric if metric is not None and math.isfinite(metric) else None
         write_atomically(staging / MANIFEST, manifest_of(staging, step, self._attempt, rating).to_text())
         sync_tree(staging)
-        self._fence()
-        # A folder of that step can only be one that did not verify: otherwise the run would have gone on from it.
-        replaced = self._move_aside(final) if final.exists() else None
-        staging.rename(final)
+        with self._fence():
+            # A folder of that step can only be one that did not verify: otherwise the run would have gone on from it.
+            replaced = self._move_aside(final) if final.exists() else None
+            staging.rename(final)
         sync_directory(self.folder)
         if replaced:
             shutil.rmtree(replaced)
@@ -176,8 +177,9 @@ class CheckpointStore:
         """
         gone = self.spare(keep_last, keep_every=keep_every, saved=saved)
         for step in gone:
-            self._fence()
-            shutil.rmtree(self._move_aside(self.folder / folder_of(step)))
+            with self._fence():
+                aside = self._move_aside(self.folder / folder_of(step))
+            shutil.rmtree(aside)
         return gone
 
     def spare(self, keep_last: int, *, keep_every: int | None = None, saved: int | None = None) -> list[int]:
@@ -197,8 +199,8 @@ class CheckpointStore:
     def tag(self, name: str, step: int) -> None:
         """Give the checkpoint of a step a name, under which it is kept for good; a name can move on to another one."""
         check_tag(name)
-        self._fence()
-        write_json(self.folder / TAGS, {**self.tags(), name: step})
+        with self._fence():
+            write_json(self.folder / TAGS, {**self.tags(), name: step})
 
     def tags(self) -> dict[str, int]:
         """Return the names that checkpoints have been given, with their steps; none when the file is damaged."""
@@ -219,9 +221,13 @@ class CheckpointStore:
         return rated
 
     def _move_aside(self, path: Path) -> Path:
-        """Give a checkpoint a hidden name before its deletion: half a deletion must not look like a checkpoint."""
+        """Give a checkpoint a hidden name before its deletion: half a deletion must not look like a checkpoint.
+
+        Not when the power goes, either: the name lasts before anything is deleted.
+        """
         trash = path.with_name(f"{TRASH}{path.name}-{os.getpid()}")
         path.rename(trash)
+        sync_directory(self.folder)
         return trash
 
     def _clean(self) -> None:

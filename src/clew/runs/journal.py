@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from clew.runs.files import sync_directory
+
 Event = dict[str, Any]
 
 FLUSH_SECONDS = 0.5
@@ -49,6 +51,7 @@ class JournalWriter:
         self._waiting: deque[bytes | tuple[float, int, dict[str, float]]] = deque()
         self._left = b""
         self._stuck = False
+        self._is_named = False
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._keep_flushing, name="clew-journal", daemon=True)
         self._flusher.start()
@@ -116,6 +119,9 @@ class JournalWriter:
             self._left = self._left[self._stream.write(self._left) :]
         if sync:
             os.fsync(self._stream.fileno())
+            if not self._is_named:  # a file that was synced is lost all the same if its name is
+                sync_directory(self.path.parent)
+                self._is_named = True
 
     def _metrics(self, seconds: float, step: int, values: dict[str, float]) -> bytes:
         event = {"t": round(seconds, 4), "kind": "metric", "step": step, "values": values}

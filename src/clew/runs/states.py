@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -168,12 +168,23 @@ class StateFile:
     Args:
         folder: The directory of the run or plan.
         moves: Which moves are legal.
+        lease: For how many seconds an owner is believed alive without asking.
+        clock: Gives Unix seconds. It decides about owners on other machines only; the kernel knows those here.
     """
 
-    def __init__(self, folder: Path, moves: Mapping[State, frozenset[State]] = MOVES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        moves: Mapping[State, frozenset[State]] = MOVES,
+        *,
+        lease: float = LEASE_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.path = folder / "state.json"
         self._lock = folder / ".lock"
         self._moves = moves
+        self._lease = lease
+        self._clock = clock
 
     def read(self) -> RunState:
         """Return the present state.
@@ -186,7 +197,7 @@ class StateFile:
 
     def create(self, state: RunState | None = None) -> None:
         """Write the first state: ``created``, unless the run has a past elsewhere."""
-        write_json(self.path, (state or RunState(State.CREATED, changed=time.time())).to_json())
+        write_json(self.path, (state or RunState(State.CREATED, changed=self._clock())).to_json())
 
     @contextmanager
     def locked(self) -> Iterator[RunState]:
@@ -195,20 +206,38 @@ class StateFile:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield self.read()
 
+    @contextmanager
+    def holding(self, attempt: int) -> Iterator[None]:
+        """Let nobody replace ``attempt`` while the body commits something, such as one rename.
+
+        To look and then to write would leave a moment between both, in which a process can be stopped for hours.
+
+        Raises:
+            Fenced: If another attempt has taken over.
+        """
+        with self.locked() as now:
+            self._fence(now, attempt)
+            yield
+
     def check(self, attempt: int) -> None:
         """Raise :class:`Fenced` unless ``attempt`` is the current one."""
         self._fence(self.read(), attempt)
 
-    def queue(self, reason: str = "") -> int:
+    def queue(self, reason: str = "", *, take_over: bool = False) -> int:
         """Open the next attempt and return its number.
+
+        Args:
+            reason: Why, for people.
+            take_over: Take the run from an owner on another machine that has let its lease run out. Should it live all
+                the same, it is refused at its next commit.
 
         Raises:
             IllegalMove: If the run is in a state that allows none, or its owner still lives. Of several callers at the
                 same time exactly one gets through.
         """
         with self.locked() as now:
-            observed = now.observed(time.time())
-            if observed is State.INTERRUPTED and now.state in OWNED:
+            gone = (State.INTERRUPTED, State.UNKNOWN) if take_over else (State.INTERRUPTED,)
+            if now.observed(self._clock()) in gone and now.state in OWNED:
                 now = replace(now, state=State.INTERRUPTED)
             attempt = now.attempt + 1
             self._write(now, State.QUEUED, attempt=attempt, owner=Owner.current(), reason=reason)
@@ -228,10 +257,10 @@ class StateFile:
             self._write(now, to, attempt=attempt, owner=owner or now.owner, reason=reason, successor=successor)
 
     def renew(self, attempt: int) -> None:
-        """Extend the lease by :data:`LEASE_SECONDS`; raises :class:`Fenced` like :meth:`move`."""
+        """Let the lease begin anew; raises :class:`Fenced` like :meth:`move`."""
         with self.locked() as now:
             self._fence(now, attempt)
-            write_json(self.path, replace(now, lease_until=time.time() + LEASE_SECONDS).to_json())
+            write_json(self.path, replace(now, lease_until=self._clock() + self._lease).to_json())
 
     def _fence(self, now: RunState, attempt: int) -> None:
         if now.attempt != attempt:
@@ -246,8 +275,8 @@ class StateFile:
         if to not in self._moves[now.state]:
             raise IllegalMove(f"a run that is {now.state} cannot become {to}", where=self.path.parent.name)
         owned = to in OWNED
-        clock = time.time()
-        lease = clock + LEASE_SECONDS if owned else None
+        clock = self._clock()
+        lease = clock + self._lease if owned else None
         queued = clock if to is State.QUEUED else now.queued
         fresh = RunState(to, attempt, owner if owned else None, lease, reason, queued, clock, successor)
         write_json(self.path, fresh.to_json())

@@ -53,7 +53,7 @@ class Saver:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.check(attempt))
+        self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.holding(attempt))
         self.surface: Surface | None = None
         self.policy = CheckpointConfig()
         self.saved_step: int | None = None
@@ -200,7 +200,11 @@ class Saver:
                 self._journal.flush()
 
     def _commit(self, step: int, write: Callable[[Path], None], metric: float | None, why: str = "") -> Checkpoint:
-        """Write a checkpoint; only when it is durable, it is told of, and others are deleted."""
+        """Write a checkpoint; only when it is durable, it is told of, and others are deleted.
+
+        What was logged up to it comes first: an attempt that goes on from it does not log that again.
+        """
+        self._journal.flush(sync=True)
         checkpoint = self.store.save(step, write, metric=metric)
         self.saved_step = step
         more = {"due": why} if why == "minutes" else {}  # no step tells afterwards that it was time
