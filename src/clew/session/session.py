@@ -459,6 +459,7 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
         path.rename(trash)
+        sync_directory(path.parent)  # or half of it may be back under its name when the power goes
         shutil.rmtree(trash)
     else:
         path.unlink(missing_ok=True)
