@@ -33,6 +33,9 @@ def test_windows_over_pieces_are_those_over_the_whole_row(sizes, seq_len, seed, 
     batch = stored.batch(ids)
     assert same(batch, plain.batch(ids))
     assert batch.inputs.flags.c_contiguous and batch.targets.flags.c_contiguous
+    assert not np.shares_memory(batch.inputs, batch.targets)
+    for one in ids[:3, None]:
+        assert same(stored.batch(one), plain.batch(one))
 
 
 def test_what_is_done_to_a_batch_does_not_reach_the_tokens():

@@ -53,11 +53,10 @@ def main(arguments: Namespace) -> int:
     if arguments.workers < 1:
         raise UserError("--workers must be at least 1")
     folder = Path(arguments.output)
-    folder.mkdir(parents=True, exist_ok=True)
     config = _config(arguments)
-    for split, texts, encoding in _of_files(arguments, folder) if config is None else _of_task(arguments, config):
-        from clew.data.writing import write_tokens
+    from clew.data.writing import write_tokens
 
+    for split, texts, encoding in _of_files(arguments, folder) if config is None else _of_task(arguments, config):
         with _shown(f"{folder.name}/{split}", arguments.level) as progress:
             made = write_tokens(folder, split, texts, encoding, workers=arguments.workers, progress=progress)
         print(f"{folder / split}: {_told(made)}")

@@ -47,7 +47,8 @@ class StoredWindows:
             here = (ids >= first) & (ids < first + len(windows))
             rows[here] = windows[ids[here] - first]
             left &= ~here
-        inputs, targets = np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
+        # Copies also of a single row, whose inputs and targets would else share their memory.
+        inputs, targets = rows[:, :-1].copy(), rows[:, 1:].copy()
         for place in np.flatnonzero(left):
             inputs[place], targets[place] = self._across(int(ids[place]))
         return Batch(inputs=inputs, targets=targets)

@@ -152,7 +152,6 @@ def _cached(path: Path, column: str, tokenizer: Any, workspace: Path) -> TokenFi
     folder = workspace / CACHE / f"{path.stem}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
     if is_token_folder(folder) and (folder / "train" / "meta.json").is_file():
         return _opened(folder, "train")
-    folder.mkdir(parents=True, exist_ok=True)
     return write_tokens(folder, "train", texts_of_files([path], column), put_beside(folder, tokenizer))
 
 

@@ -51,6 +51,7 @@ def put_beside(folder: Path, tokenizer: Any) -> Encoding:
                 where=str(folder),
                 hint="give another folder, or remove this one",
             )
+        folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{TOKENIZER}-{secrets.token_hex(4)}"
         tokenizer.save_pretrained(str(temporary))
         sync_tree(temporary)
