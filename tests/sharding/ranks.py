@@ -158,20 +158,16 @@ CASES = {
     "2 ddp": Case(MeshConfig(preset="ddp"), decoder),
     "2 fsdp": Case(MeshConfig(preset="fsdp"), decoder),
     "2 tp": Case(MeshConfig(preset="tp"), decoder),
-    "2 tp untied": Case(MeshConfig(preset="tp"), untied),
     "2 tp, the vocabulary whole": Case(
         MeshConfig(preset="tp", at_rest={"vocab": None}, compute={"vocab": None}), decoder
     ),
     "2 llama fsdp": Case(MeshConfig(preset="fsdp"), llama),
     "2 llama tp": Case(MeshConfig(preset="tp"), llama),
     "2 qwen tp": Case(MeshConfig(preset="tp"), qwen),
+    "2 gpt2 tp": Case(MeshConfig(preset="tp"), gpt2),
     "2 gpt2 fsdp": Case(MeshConfig(preset="fsdp"), gpt2),
     "4 ddp": Case(MeshConfig(preset="ddp"), decoder),
     "4 fsdp": Case(MeshConfig(preset="fsdp"), untied),
-    "4 fsdp along the rows": Case(
-        MeshConfig(preset="fsdp", at_rest={"embed": None}),
-        decoder,
-    ),
     "4 tp": Case(MeshConfig(preset="tp"), four_kv_heads),
     "4 fsdp+tp": Case(MeshConfig(preset="fsdp+tp"), decoder),
     "4 fsdp+tp along uneven rows": Case(MeshConfig(preset="fsdp+tp", at_rest={"embed": None}), decoder),

@@ -52,9 +52,9 @@ def style_of(path: str, module: nn.Module, placed: Mapping[str, Placed]) -> Para
         if weight.tensor_dim == 1:
             return RowwiseParallel()
         return Logits() if weight.axes[0] == "vocab" else ColwiseParallel()
-    name, one = next(iter(split.items()))
+    one = next(iter(split.values()))
     raise UserError(
-        f"{path}.{name} cannot be split over 'tensor' along {one.axes[one.tensor_dim or 0]!r}: {path} is a "
+        f"{one.name} cannot be split over 'tensor' along {one.axes[one.tensor_dim or 0]!r}: {path} is a "
         f"{type(module).__name__}, and PyTorch splits linear layers and embeddings",
         where=f"mesh.compute.{one.axes[one.tensor_dim or 0]}",
         hint="set this rule to null at rest and in compute, or use fsdp",
