@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clew.runs import Run, State, Workspace
+from clew.runs import Command, Run, State, Workspace
 from clew.worker import work
 from support import tiny_run
 
@@ -14,7 +14,7 @@ def attempt(run: Run, *, stop: bool = False) -> Run:
     number = run.states.queue()
     run.states.move(State.STARTING, attempt=number)
     if stop:
-        run.inbox.send("stop")
+        run.inbox.post(Command("stop", at=1))
     work(run, number)
     return run
 
