@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,16 @@ def test_a_file_of_texts_is_tokenized_once(tmp_path, monkeypatch):
     assert len(cached) == 1 and cached[0].name.startswith("a-")
     assert again.splits["train"].digest == first.splits["train"].digest
     assert first.splits.keys() == {"train"}
+
+
+def test_processes_that_need_a_file_at_once_make_its_tokens_once(tmp_path, monkeypatch):
+    path, made = lines(tmp_path / "a.jsonl", "word", 50), []
+    real = write_tokens
+    monkeypatch.setattr("clew.jobs.corpus.write_tokens", lambda *words: made.append(1) or real(*words))
+    with ThreadPoolExecutor(4) as pool:  # a lock is one's that opened the file, so threads are as good as processes
+        read = [pool.submit(read_corpus, from_tokens(path), Rhymes(), ByteTokenizer(), tmp_path) for _ in range(4)]
+        digests = {one.result(60).splits["train"].digest for one in read}
+    assert (len(digests), len(made)) == (1, 1)
 
 
 def test_what_else_is_said_of_a_file_makes_other_tokens(tmp_path):

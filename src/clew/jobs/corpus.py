@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from clew.config import content_digest
 from clew.data.config import DataConfig, TaskSource, TextsConfig, TokensSource
 from clew.data.packing import Samples, Windows, pack
 from clew.data.stored import Interleaved, Joined, StoredWindows
-from clew.data.tokens import TokenFiles, is_token_folder, open_tokens
+from clew.data.tokens import META, TokenFiles, is_token_folder, open_tokens
 from clew.data.writing import write_tokens
 from clew.errors import DataError, UserError
 from clew.jobs.tokenizing import fingerprint, load_beside, put_beside, texts_of_files, without_places
@@ -150,9 +151,13 @@ def _cached(path: Path, column: str, tokenizer: Any, workspace: Path) -> TokenFi
     """The token files of a file of texts: made now, or what an earlier run has made of the same content."""
     said = f"{content_digest(str(path))} {column} {fingerprint(tokenizer)}"
     folder = workspace / CACHE / f"{path.stem}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
-    if is_token_folder(folder) and (folder / "train" / "meta.json").is_file():
-        return _opened(folder, "train")
-    return write_tokens(folder, "train", texts_of_files([path], column), put_beside(folder, tokenizer))
+    folder.mkdir(parents=True, exist_ok=True)
+    # All processes of a run come here at once: one makes the files, the others wait for them.
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_token_folder(folder) and (folder / "train" / META).is_file():
+            return _opened(folder, "train")
+        return write_tokens(folder, "train", texts_of_files([path], column), put_beside(folder, tokenizer))
 
 
 def _windows(files: TokenFiles, data: DataConfig) -> Samples:
