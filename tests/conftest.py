@@ -6,9 +6,14 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from clew.logs.setup import StderrHandler
+
+# How long an example takes says more about what else the machine does than about the code.
+hypothesis.settings.register_profile("clew", deadline=None)
+hypothesis.settings.load_profile("clew")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"

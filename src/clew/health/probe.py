@@ -32,12 +32,10 @@ def kept(value: Tensor | float) -> Tensor | float:
         value: A number, or a tensor of one element.
 
     Returns:
-        A number where it is at hand, which takes less time than a copy; else a copy on the same device, since
-        the trainer may go on summing into its tensor, and a compiled one writes into the same one again.
+        A number, or a copy on the same device: the trainer may go on summing into its tensor, and a compiled one writes
+        into the same one again.
     """
-    if not isinstance(value, Tensor):
-        return float(value)
-    return value.item() if value.is_cpu else value.detach().clone()
+    return value.detach().clone() if isinstance(value, Tensor) else float(value)
 
 
 class HealthProbe:
