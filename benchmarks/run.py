@@ -19,6 +19,7 @@ SCRIPTS = (
     "fork.py",
     "trackers.py",
     "native_loop.py",
+    "ranks.py",
     "data.py",
     "snapshot.py",
     "checkpoints.py",

@@ -36,7 +36,13 @@ def main(arguments: list[str]) -> int:
     folder, attempt = Path(arguments[0]), int(arguments[1])
     if "--rank" in arguments:
         rank, size, port, descriptor = (int(word) for word in arguments[3:7])
-        return help_with(Run(folder), attempt, rank, size, port, descriptor)
+        code = help_with(Run(folder), attempt, rank, size, port, descriptor)
+        if code == EXIT_CODES[State.FAILED]:
+            # The others are to know at once: to end in good order may mean to wait for them.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     return work(Run(folder), attempt, Printed(int(arguments[2]) if len(arguments) > 2 else None))
 
 

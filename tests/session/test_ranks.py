@@ -243,6 +243,27 @@ def test_what_is_done_in_one_process_only_is_rejected_with_a_way_out(run):
     assert outcome.startswith("rejected")
 
 
+def test_a_run_of_several_ranks_does_not_go_on_as_another_one_and_bears_no_child(run):
+    child = create_run(run.path.parent, RunInfo(id="child", job="count"), "job: count\n", {})
+    hidden = child.path.rename(child.path.with_name(".new-child"))
+    run.inbox.post(Command("fork", {"staging": hidden.name, "switch": True}, at=5))
+    ends, _ = attempt(run)
+    assert ends == [(State.COMPLETED, 40)] * RANKS
+    ((_, outcome, _),) = outcomes(run)
+    assert outcome.startswith("rejected: a run of several ranks cannot go on as another one")
+    assert hidden.is_dir()
+
+
+def test_a_fork_begins_with_the_parts_of_all_ranks(run):
+    child = create_run(run.path.parent, RunInfo(id="child", job="count"), "job: count\n", {})
+    hidden = child.path.rename(child.path.with_name(".new-child"))
+    run.inbox.post(Command("fork", {"staging": hidden.name}, at=5))
+    attempt(run)
+    (checkpoint,) = CheckpointStore(run.path.parent / "child" / "checkpoints").all()
+    assert checkpoint.step == 5
+    assert {(checkpoint.path / f"state-{rank}").read_text() for rank in range(RANKS)} == {"5 5.0"}
+
+
 def test_words_that_all_have_heard_do_not_stay_in_memory():
     store = dist.HashStore()
     speaker = Channel(store, "c", Ranks(0, 2, store))

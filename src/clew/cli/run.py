@@ -16,6 +16,7 @@ from clew.cli.progress import watching
 from clew.config import to_yaml
 from clew.errors import UserError
 from clew.jobs import LoadedJob
+from clew.jobs.layout import choose
 from clew.notify import Notifier, TellingWatcher, open_notifier, workspace_notify
 from clew.plans import CHOICES, Pipeline, Plan, start_from
 from clew.runs import ACTIVE, RESUMABLE, IllegalMove, JobResult, Run, State, Workspace
@@ -40,6 +41,8 @@ def configure(parser: Parser, verb: str) -> None:
         parser.add_argument("--dry-run", action="store_true", help="check everything, and show what would run")
     else:
         parser.add_argument("name", metavar="RUN|PIPELINE", help="what to go on with")
+        parser.add_argument("--ranks", type=int, metavar="N", help="go on in so many processes, from now on")
+        parser.add_argument("--mesh", default="", metavar="PRESET", help="go on with what they share: ddp, fsdp, tp, …")
     parser.add_argument(
         "--from-stage", default="", metavar="STAGE", help="of a pipeline: do this stage and what needs it again"
     )
@@ -54,7 +57,11 @@ def main(arguments: Namespace) -> int:
         if isinstance(found, Run):
             if arguments.from_stage:
                 raise _no_stages(found.id)
+            if arguments.ranks is not None or arguments.mesh:
+                choose(found, ranks=arguments.ranks, mesh=arguments.mesh)
             return _resume_run(found, workspace, arguments.detach)
+        if arguments.ranks is not None or arguments.mesh:
+            raise UserError("a layout is that of one run", where=found.id, hint="name the run of a stage")
         return _resume_plan(found, workspace, arguments.detach, arguments.from_stage)
     below = arguments.below
     work = api.read(arguments.file, arguments.overrides, workspace=workspace, name=arguments.name, below=below)

@@ -125,7 +125,12 @@ class Run:
         return self.path / "logs" / f"attempt-{attempt}.log"
 
     def rank_log_path(self, attempt: int, rank: int) -> Path:
-        """Return the file that holds what one of several ranks has printed; the first prints to :meth:`log_path`."""
+        """Return the file that holds what one of several ranks has printed; the first prints to :meth:`log_path`.
+
+        Args:
+            attempt: Number of the attempt.
+            rank: Which process.
+        """
         return self.log_path(attempt) if rank == 0 else self.path / "logs" / f"attempt-{attempt}-rank{rank}.log"
 
     def busy_seconds(self) -> float:

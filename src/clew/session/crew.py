@@ -19,10 +19,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from clew.logs.piping import log_pipe, wait_for_end
-from clew.runs import Failure, Run, State
+from clew.runs import Event, Failure, Run, State
 from clew.runs.journal import decode
 from clew.runs.result import log_tail
 from clew.session.attempt import EXIT_CODES, End, RankLost
@@ -106,9 +105,11 @@ class Crew:
         if isinstance(error, RankLost) or not isinstance(error, Exception):
             return error
         deadline = time.monotonic() + BLAME_SECONDS
-        while not self._losses and time.monotonic() < deadline:
+        while not (self._losses or self._failures()):
+            if time.monotonic() > deadline:
+                return error
             time.sleep(0.02)
-        return self._cause() if self._losses else error
+        return self._cause()
 
     def __enter__(self) -> Crew:
         return self
@@ -166,9 +167,16 @@ class Crew:
 
     def _cause(self) -> RankLost:
         """The first rank that went, and why; one that could still say something said it before its end."""
-        said = {loss.rank: _said_by(self._run, self._attempt, loss.rank) for loss in self._losses}
-        first = min(self._losses, key=lambda loss: said[loss.rank].get("t", loss.at))
-        return RankLost(_end_of(self._run, self._attempt, first, said[first.rank]))
+        said = self._failures()
+        lost = {loss.rank: loss for loss in self._losses}
+        went = {rank: said[rank]["t"] if rank in said else lost[rank].at for rank in {*said, *lost}}
+        first = min(went, key=lambda rank: float(went[rank]))
+        return RankLost(_end_of(self._run, self._attempt, first, lost.get(first), said.get(first)))
+
+    def _failures(self) -> dict[int, Event]:
+        """What other ranks have put into their journals about their errors; they take a while to end."""
+        said = {hand.rank: _said_by(self._run, self._attempt, hand.rank) for hand in self._hands}
+        return {rank: event for rank, event in said.items() if event is not None}
 
 
 def _is_orderly(error: BaseException) -> bool:
@@ -177,29 +185,30 @@ def _is_orderly(error: BaseException) -> bool:
     return isinstance(error, RunStopped)
 
 
-def _end_of(run: Run, attempt: int, loss: Loss, said: dict[str, Any]) -> End:
-    log = run.rank_log_path(attempt, loss.rank)
+def _end_of(run: Run, attempt: int, rank: int, loss: Loss | None, said: Event | None) -> End:
+    log = run.rank_log_path(attempt, rank)
     wait_for_end(log, _LOG_SECONDS)
     tail = log_tail(log)
-    if said:
-        return End(State.FAILED, failure=Failure(str(said["error"]), f"rank {loss.rank}: {said['reason']}", tail))
+    if said is not None:
+        return End(State.FAILED, failure=Failure(str(said["error"]), f"rank {rank}: {said['reason']}", tail))
+    assert loss is not None
     if loss.code >= 0:
-        reason = f"rank {loss.rank} ended with exit code {loss.code} without a word"
+        reason = f"rank {rank} ended with exit code {loss.code} without a word"
         return End(State.FAILED, failure=Failure("killed", reason, tail))
     name = signal.Signals(-loss.code).name
     advice = " (by hand, or because memory ran out)" if -loss.code == signal.SIGKILL else ""
-    reason = f"rank {loss.rank} was killed by {name}{advice}"
+    reason = f"rank {rank} was killed by {name}{advice}"
     return End(State.INTERRUPTED, failure=Failure("killed", reason, tail, signal=name))
 
 
-def _said_by(run: Run, attempt: int, rank: int) -> dict[str, Any]:
-    """The failure that a rank has put into its journal; empty when there is none."""
+def _said_by(run: Run, attempt: int, rank: int) -> Event | None:
+    """The failure that a rank has put into its journal."""
     path = run.path / "journal" / f"{attempt}-{rank}.jsonl"
     with suppress(OSError):
         for line in path.read_bytes().splitlines():
             if (event := decode(line)) and event.get("kind") == "failure":
                 return event
-    return {}
+    return None
 
 
 def _received(line: socket.socket) -> str:

@@ -129,10 +129,10 @@ class Leading(Session[ConfigT]):
     def _is_health_due(self, step: int) -> bool:
         return self._notes[1] and super()._is_health_due(step)
 
-    def _look(self) -> None:
+    def _ends(self) -> bool:
         self._signals.received = self._signals.received or self._crew.signal
         self._crew.check()
-        super()._look()
+        return super()._ends()
 
-    def _go_on_as(self, child: str) -> NoReturn:
+    def _require_switch(self) -> NoReturn:
         raise UserError("a run of several ranks cannot go on as another one", hint="fork it without --switch")

@@ -30,6 +30,7 @@ class Hooks:
         standing: Returns what the commands so far have led to.
         horizon: Tells how far the run goes.
         end: Remembers how the run is to end here.
+        require_switch: Raises if it cannot go on as another one.
         switch: Remembers as which run this process is to go on.
         is_wanted_elsewhere: Whether the run is to end.
     """
@@ -37,6 +38,7 @@ class Hooks:
     standing: Callable[[], Standing]
     horizon: Callable[[int], None]
     end: Callable[[State, str], None]
+    require_switch: Callable[[], None]
     switch: Callable[[str], None]
     is_wanted_elsewhere: Callable[[], bool]
 
@@ -69,6 +71,7 @@ class Place:
         self.restored = restored
         self.horizon = hooks.horizon
         self.end = hooks.end
+        self.require_switch = hooks.require_switch
         self.switch = hooks.switch
         self.is_wanted_elsewhere = hooks.is_wanted_elsewhere
         self._run = run

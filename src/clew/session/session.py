@@ -168,10 +168,10 @@ class Session(Generic[ConfigT]):
         except BaseException:
             _remove(staging)
             raise
-        self.run.states.check(self.attempt)
-        _remove(final)
-        staging.rename(final)
-        sync_directory(final.parent)
+        with self.run.states.holding(self.attempt):
+            _remove(final)
+            staging.rename(final)
+            sync_directory(final.parent)
         path = final.relative_to(self.run.path).as_posix()
         made = self.artifacts[name] = Artifact(path, tree_digest(final), tree_bytes(final))
         self._journal.write("artifact", name=name, path=path, sha256=made.sha256, bytes=made.bytes)
@@ -365,6 +365,7 @@ class Session(Generic[ConfigT]):
             standing=lambda: self._steering.ledger.standing,
             horizon=self.horizon,
             end=self._end,
+            require_switch=self._require_switch,
             switch=self._go_on_as,
             is_wanted_elsewhere=self._is_wanted_elsewhere,
         )
@@ -430,6 +431,9 @@ class Session(Generic[ConfigT]):
 
     def _end(self, state: State, reason: str) -> None:
         self._stop = self._stop or (state, reason)
+
+    def _require_switch(self) -> None:
+        """One process can always go on as another run."""
 
     def _go_on_as(self, child: str) -> None:
         self._switch = child

@@ -118,13 +118,13 @@ def local_part(param: Tensor) -> Tensor:
 
 
 def sync_gradients(model: nn.Module, *, last: bool) -> None:
-    """Say before a backward pass whether it is the last one of the step; earlier ones leave the sum over replicas out.
+    """Say before a pass, forward and backward, whether it is the last of the step; others leave replicas' sums out.
 
     What is sharded at rest is scattered in every pass, since whole gradients would not fit.
 
     Args:
         model: What :func:`clew.sharding.parallel.parallelize` returned.
-        last: Whether the optimizer makes its step after this pass.
+        last: Whether the optimizer makes its step after this pass. Replicas take it up in the forward pass.
     """
     if isinstance(model, FSDPModule):
         model.set_requires_all_reduce(last)

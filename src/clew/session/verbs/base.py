@@ -61,6 +61,9 @@ class Boundary(Protocol):
             UserError: If there is no state to save.
         """
 
+    def require_switch(self) -> None:
+        """Check that this process can go on as another run; raises UserError if it cannot."""
+
     def switch(self, child: str) -> None:
         """Let this process go on as another run, once the command is settled."""
 

@@ -30,6 +30,7 @@ def _fork(boundary: Boundary, args: Mapping[str, Any]) -> Result | Future[Result
 
     if not switch:
         return boundary.save_later(born)
+    boundary.require_switch()
     values = switched(boundary.settings(), child.info.changes)
     made = boundary.save_later(born).result()
     # The parent's state is safe, so this process may become the child.

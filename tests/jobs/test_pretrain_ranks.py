@@ -1,0 +1,176 @@
+"""A pretraining in several processes: killed, resumed in other numbers of them, and equal to that of one process.
+
+Losses may be 1e-5 apart (float32, sums in another order).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from clew.cli.main import main
+from clew.errors import UserError
+from clew.jobs import create_job_run, load_job
+from clew.jobs.layout import choose, layout_of
+from clew.runs import Command, Owner, Run, State, Workspace
+from clew.runs.files import read_json
+from clew.targets import LocalTarget
+from clew.targets.watching import Silent, follow
+from support import wait_until
+
+TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 60, "validation_size": 10, "test_size": 10}
+TOLERANCE = 1e-5
+
+
+def create(workspace: Workspace, name: str, ranks: int = 1, **more) -> Run:
+    config = {
+        "job": "pretrain",
+        "name": name,
+        "task": TASK,
+        "model": {"depth": 1},
+        "data": {"seq_len": 16},
+        "training": {"steps": 12, "batch_size": 6, "log_every": 1, "validate_every": 6},
+        "checkpoint": {"every": 3},
+        "live": {"digest_every": 6},
+        "runtime": {"device": "cpu", "threads": 1, "ranks": ranks},
+        "mesh": {"preset": "fsdp"},
+    }
+    return create_job_run(workspace, load_job({**config, **more}))
+
+
+def pids(run: Run) -> list[int]:
+    """The processes of the newest attempt, by rank."""
+    attempt = run.states.read().attempt
+    found = {0: run.states.read().owner.pid}
+    for path in (run.path / "journal").glob(f"{attempt}-*.jsonl"):
+        for line in path.read_text().splitlines():
+            event = json.loads(line)
+            if event["kind"] == "rank":
+                found[event["number"]] = event["pid"]
+    return [found[rank] for rank in sorted(found)]
+
+
+def paused_at(run: Run, step: int, *, before: int | None = None):
+    """Start the next attempt, and return its worker and processes once all of them stand at a step.
+
+    A run that was interrupted in a pause is paused there again: ``before`` is where it is let go on.
+    """
+    if before is not None:
+        run.inbox.post(Command("resume", at=before))
+    run.inbox.post(Command("pause", {"save": False}, at=step))
+    worker = LocalTarget().launch(run)
+    wait_until(lambda: worker.poll() in (State.PAUSED, State.FAILED, State.INTERRUPTED), seconds=80)
+    assert run.state is State.PAUSED, run.result
+    return worker, [Owner.of(pid) for pid in pids(run)]
+
+
+def numbers(run: Run) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for event in run.events("metric"):
+        names = ("loss", "grad_norm", "tokens", "val_loss")
+        found.setdefault(event["step"], {}).update({n: v for n, v in event["values"].items() if n in names})
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_rank_is_killed_and_the_run_goes_on_in_other_numbers_of_processes(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path)
+    whole, run = create(workspace, "whole"), create(workspace, "run", ranks=2)
+    assert follow(LocalTarget().launch(whole), Silent()) is State.COMPLETED
+
+    worker, processes = paused_at(run, 7)
+    os.kill(processes[1].pid, signal.SIGKILL)
+    assert follow(worker, Silent()) is State.INTERRUPTED
+    assert run.result.failure.reason == "rank 1 was killed by SIGKILL (by hand, or because memory ran out)"
+    assert run.result.failure.signal == "SIGKILL"
+    assert not any(process.is_alive() for process in processes)
+
+    monkeypatch.setenv("CLEW_WORKSPACE", str(tmp_path))
+    run.inbox.post(Command("resume", at=7))
+    run.inbox.post(Command("stop", at=9))
+    assert main(["resume", "run", "--ranks", "1"]) == 1
+    assert run.state is State.STOPPED
+
+    choose(run, ranks=4, mesh="fsdp+tp")
+    worker, processes = paused_at(run, 11)
+    assert len(processes) == 4
+    os.kill(processes[3].pid, signal.SIGTERM)
+    assert follow(worker, Silent()) is State.INTERRUPTED
+    assert run.result.failure.reason == "received SIGTERM at step 11"
+    assert not any(process.is_alive() for process in processes)
+
+    choose(run, ranks=2, mesh="ddp")
+    worker, processes = paused_at(run, 12, before=11)
+    os.kill(processes[0].pid, signal.SIGKILL)
+    wait_until(lambda: not any(process.is_alive() for process in processes), seconds=10)
+    assert follow(worker, Silent()) is State.INTERRUPTED
+
+    choose(run, ranks=1)
+    run.inbox.post(Command("resume", at=12))
+    assert follow(LocalTarget().launch(run), Silent()) is State.COMPLETED, run.result.failure
+    found, expected = numbers(run), numbers(whole)
+    assert sorted(found) == sorted(expected) == list(range(1, 13))
+    for step, values in expected.items():
+        assert found[step] == pytest.approx(values, abs=TOLERANCE), step
+    assert [event["ranks"] for event in run.events("layout")] == [2, 1, 4, 2, 1]
+    assert layout_of(run)["mesh.preset"] == "ddp"
+    assert (run.path / "logs" / "attempt-1-rank1.log").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_an_error_of_one_rank_is_the_error_of_the_run(tmp_path, monkeypatch):
+    patch = Path(tmp_path / "patch")
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if '--rank' in sys.argv or '--rank' in sys.orig_argv:\n"
+        "    import clew.data.packing as packing\n"
+        "    def broken(self, ids):\n"
+        "        raise ValueError('this disk is broken')\n"
+        "    packing.Windows.batch = broken\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{patch}:{os.environ.get('PYTHONPATH', '')}")
+    run = create(Workspace(tmp_path), "run", ranks=2)
+    assert follow(LocalTarget().launch(run), Silent()) is State.FAILED
+    failure = run.result.failure
+    assert (failure.kind, failure.reason) == ("ValueError", "rank 1: this disk is broken")
+    assert "ValueError: this disk is broken" in "\n".join(failure.log_tail)
+
+
+def test_a_layout_changes_neither_the_hash_nor_the_config(tmp_path):
+    workspace = Workspace(tmp_path)
+    one, two = create(workspace, "one"), create(workspace, "two", ranks=2)
+    assert one.info.config_hash == two.info.config_hash
+    before = one.config_path.read_text()
+    choose(one, ranks=4, mesh="fsdp+tp")
+    assert one.config_path.read_text() == before
+    assert read_json(one.path / "layout.json")["runtime.ranks"] == 4
+    choose(one, ranks=2)
+    assert layout_of(one)["mesh.preset"] == "fsdp+tp"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"mesh": {"preset": "none"}}, "nothing says what 2 processes share"),
+        ({"mesh": {"preset": "fsdp", "fsdp": 3}}, "does not fill 2 devices"),
+        ({"evaluate": {"every": 5}}, "evaluate works in one process only"),
+        ({"training": {"steps": 2, "compile": True}}, "training.compile works in one process only"),
+        ({"training": {"steps": 2, "optimizer": {"type": "muon"}}}, "muon needs whole matrices"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_said_before_anything_starts(tmp_path, more, message):
+    with pytest.raises(UserError, match=message):
+        create(Workspace(tmp_path), "r", ranks=2, **more)
+
+
+def test_other_jobs_run_in_one_process(tmp_path):
+    loaded = load_job({"job": "sft", "task": TASK, "model": "nowhere", "runtime": {"ranks": 2}})
+    with pytest.raises(UserError, match="sft runs in one process"):
+        create_job_run(Workspace(tmp_path), loaded)
