@@ -160,9 +160,10 @@ def test_a_layout_changes_neither_the_hash_nor_the_config(tmp_path):
     [
         ({"mesh": {"preset": "none"}}, "nothing says what 2 processes share"),
         ({"mesh": {"preset": "fsdp", "fsdp": 3}}, "does not fill 2 devices"),
-        ({"evaluate": {"every": 5}}, "evaluate works in one process only"),
-        ({"training": {"steps": 2, "compile": True}}, "training.compile works in one process only"),
+        ({"evaluate": {"every": 5}}, "problems are asked in one process only"),
+        ({"training": {"steps": 2, "compile": True}}, "compiled models train in one process only"),
         ({"training": {"steps": 2, "optimizer": {"type": "muon"}}}, "muon needs whole matrices"),
+        ({"live": {"health_every": 5}}, "the health of shards cannot be told"),
     ],
 )
 def test_what_several_processes_cannot_do_is_said_before_anything_starts(tmp_path, more, message):

@@ -117,18 +117,24 @@ def _check_ranks(config: PretrainConfig) -> None:
             hint="set mesh.preset=ddp, or fsdp where the weights are to be shared as well",
         )
     config.mesh.sizes(config.runtime.ranks)
+    replicas, fewer = config.mesh.preset == "ddp", "set runtime.ranks=1"
     refused = {
-        "evaluate": config.evaluate is not None,
-        "training.compile": config.training.compile,
-        "training.optimizer": config.training.optimizer.type != "adamw" and config.mesh.preset != "ddp",
+        "evaluate": (config.evaluate is not None, "problems are asked in one process only", fewer),
+        "training.compile": (config.training.compile, "compiled models train in one process only", fewer),
+        "training.optimizer": (
+            config.training.optimizer.type != "adamw" and not replicas,
+            "muon needs whole matrices",
+            "use adamw, or mesh.preset=ddp",
+        ),
+        "live.health_every": (
+            config.live.health_every is not None and not replicas,
+            "the health of shards cannot be told",
+            "leave it out, or set mesh.preset=ddp",
+        ),
     }
-    for key, is_there in refused.items():
+    for key, (is_there, what, hint) in refused.items():
         if is_there:
-            raise UserError(
-                f"{key} works in one process only" if key != "training.optimizer" else "muon needs whole matrices",
-                where=key,
-                hint="set runtime.ranks=1" if key != "training.optimizer" else "use adamw, or mesh.preset=ddp",
-            )
+            raise UserError(what, where=key, hint=hint)
 
 
 def _no_text(config: PretrainConfig) -> DataError:
