@@ -9,7 +9,7 @@ CLEW := $(BIN)/clew
 export OMP_NUM_THREADS = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help install demo demo-real demo-wordle test check crash bench vllm mergekit reference format clean
+.PHONY: help install demo demo-real demo-wordle test check crash faults bench vllm mergekit reference format clean
 
 help:
 	@echo "make demo       pretrain, fine-tune and improve a small model on arithmetic; about 3 minutes on 2 cores"
@@ -18,6 +18,7 @@ help:
 	@echo "make test       everything that CI checks"
 	@echo "make check      a developer's inner loop: style, types, floors and the fast tests"
 	@echo "make crash      kill the demo ten times and compare what comes out; about 6 minutes"
+	@echo "make faults     every call to the file system fails once, the power goes, and runs are killed 500 times"
 	@echo "make bench      measure what is promised about speed, and write docs/performance.md"
 	@echo "make vllm       an environment with vLLM for CPUs in .venv-vllm, and the engines' contract in it; 2.5 GB"
 	@echo "make mergekit   an environment with mergekit in .venv-mergekit, and merges compared with its own; 1.6 GB"
@@ -60,6 +61,11 @@ check: $(READY)
 
 crash: $(READY)
 	$(BIN)/python scripts/crash_demo.py
+
+# What `make test` takes samples of. Both parts may be ended and begun again; the second goes on where it was.
+faults: $(READY)
+	CLEW_FAULTS=all $(BIN)/python -m pytest tests/faults --timeout 7200
+	$(BIN)/python scripts/faults.py
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[bench]'

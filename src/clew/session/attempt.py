@@ -213,7 +213,6 @@ class Attempt(Lifecycle):
         run.states.move(end.state, attempt=number, reason=end.failure.reason if end.failure else "")
 
     def _write_result(self, run: Run, number: int, end: End, artifacts: Mapping[str, Artifact]) -> None:
-        run.states.check(number)
         result = JobResult(
             run=run.id,
             job=run.info.job,
@@ -230,7 +229,8 @@ class Attempt(Lifecycle):
             trackers=tracker_places(run.path),
             directory=str(run.path),
         )
-        result.save(run.path)
+        with run.states.holding(number):
+            result.save(run.path)
 
 
 def _announce(run: Run, number: int) -> None:
