@@ -33,7 +33,8 @@ class Bell:
     def __init__(self, folder: Path) -> None:
         self.is_alive = True
         """Whether it would hear anything; not any more once the folder is gone."""
-        self._rung = True  # for what lies there already
+        self.has_rung = True  # for what lies there already
+        """Whether it has rung since :meth:`take`."""
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._events = _watch(folder)
@@ -42,9 +43,9 @@ class Bell:
 
     def take(self) -> bool:
         """Say whether it has rung since the last time that it was asked."""
-        if not self._rung:
+        if not self.has_rung:
             return False
-        self._rung = False  # first: what comes from here on rings again
+        self.has_rung = False  # first: what comes from here on rings again
         return True
 
     def close(self) -> None:
@@ -63,7 +64,7 @@ class Bell:
                     return
                 if any(mask & _IGNORED for mask in _masks(os.read(self._events, _BYTES))):
                     return
-                self._rung = True
+                self.has_rung = True
         finally:
             with self._lock:
                 self.is_alive = False

@@ -94,6 +94,13 @@ class Inbox:
         self._listed = now
         return self.peek()
 
+    def may_have_news(self) -> bool:
+        """Whether :meth:`poll` may return anything; costs less than that."""
+        bell = self._bell
+        if bell is None or not bell.is_alive or bell.has_rung:
+            return True
+        return time.monotonic() - self._listed >= RESCAN_SECONDS
+
     def _may_have_changed(self) -> bool:
         if self._bell is not None and self._bell.is_alive:
             return self._bell.take()

@@ -8,8 +8,6 @@ next meeting: it waits for :data:`MEET_SECONDS` and a step at most.
 
 from __future__ import annotations
 
-import math
-import sys
 import time
 from types import TracebackType
 from typing import NoReturn, TypeVar
@@ -113,15 +111,9 @@ class Leading(Session[ConfigT]):
         self._stride = max(1, min(fitting, _GROWTH * self._stride))
         return self._stride
 
-    def _next_due(self, step: int) -> int:
-        """The next step at which something is due that the steps alone decide."""
-        periods = (self._saver.policy.every, self._live.digest_every, self._live.health_every)
-        due: list[float] = [step - step % period + period for period in periods if period]
-        due.append(max(self._steering.ledger.alarm, step + 1))
-        if self._total is not None and self._total > step:
-            due.append(self._total)
-        first = min(due)
-        return int(first) if math.isfinite(first) else sys.maxsize
+    def _is_disturbed(self) -> bool:
+        """At a meeting everything is looked at: what came to another rank, nothing here tells."""
+        return True
 
     def _is_digest_due(self, step: int) -> bool:
         return self._notes[0] and super()._is_digest_due(step)

@@ -6,8 +6,10 @@ where it is safe to look up (:meth:`Session.boundary`), and how to save and rest
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +73,7 @@ class Session(Generic[ConfigT]):
         self._rollbacks = 0
         self._trouble: tuple[int, Exception] | None = None
         self._noted = -1
+        self._quiet_until = 0
         self._take_up(run, attempt)
 
     def _take_up(self, run: Run, attempt: int) -> None:
@@ -144,6 +147,7 @@ class Session(Generic[ConfigT]):
             unit: What a step is called.
         """
         self._total = total
+        self._quiet_until = 0
         self._journal.write("horizon", total=total, unit=unit)
         self._journal.flush()
 
@@ -193,6 +197,7 @@ class Session(Generic[ConfigT]):
         self._saver.surface = surface
         self._saver.policy = policy or self._saver.policy
         self._live = live or self._live
+        self._quiet_until = 0
         checkpoint = self._saver.newest()
         if checkpoint is not None:
             self._load(surface, checkpoint)
@@ -267,6 +272,7 @@ class Session(Generic[ConfigT]):
             raise error
         self._journal.write("trouble", at=step, reason=str(error), on_nan=self._live.on_nan)
         self._trouble = (step, error)
+        self._quiet_until = 0
         if self._live.on_nan == "pause":
             # Not with `at`: of a run that is stopped here nothing is to be left that pauses it when it is resumed.
             self.run.inbox.post(Command("pause", {"save": False}, issuer="on_nan", before=step + 1))
@@ -279,7 +285,36 @@ class Session(Generic[ConfigT]):
     def due(self, step: int) -> bool:
         """Look at the inbox and the signals, and say whether :meth:`boundary` has anything to do at this step."""
         self._step = step
+        if step < self._quiet_until and not self._is_disturbed():
+            return False
         self._look()
+        is_due = self._is_due(step)
+        self._quiet_until = step if is_due else self._next_due(step)
+        return is_due
+
+    def _is_disturbed(self) -> bool:
+        """Whether something has come that no step tells; cheap, since it is asked after every step."""
+        return (
+            bool(self._signals.received)
+            or self._steering.has_news()
+            or self._lease.fenced is not None
+            or self._saver.has_failed()
+        )
+
+    def _next_due(self, step: int) -> int:
+        """The next step at which something is due that the steps alone decide."""
+        policy = self._saver.policy
+        if policy.minutes is not None:
+            return step + 1
+        periods = (policy.every, self._live.digest_every, self._live.health_every)
+        due: list[float] = [step - step % period + period for period in periods if period]
+        due.append(max(self._steering.ledger.alarm, step + 1))
+        if self._total is not None and self._total > step:
+            due.append(self._total)
+        first = min(due)
+        return int(first) if math.isfinite(first) else sys.maxsize
+
+    def _is_due(self, step: int) -> bool:
         return (
             bool(self._stop)
             or step >= self._steering.ledger.alarm

@@ -47,6 +47,10 @@ class Steering:
             config_hash=run.info.config_hash,
         )
 
+    def has_news(self) -> bool:
+        """Whether :meth:`look` may find anything."""
+        return bool(self._under_way) or self._inbox.may_have_news()
+
     def look(self) -> None:
         """Look into the inbox; costs one ``stat`` when nothing has come."""
         if commands := self._inbox.poll():
