@@ -1,4 +1,7 @@
-"""Run every benchmark and write ``docs/performance.md``: ``python benchmarks/run.py``, or ``make bench``."""
+"""Run every benchmark and write ``docs/performance.md``: ``python benchmarks/run.py``, or ``make bench``.
+
+With names, ``python benchmarks/run.py fork.py data.py``, only these are run, and the other rows of the page stay.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ SCRIPTS = (
     "checkpoints.py",
     "eval_batches.py",
     "inspection.py",
+    "lightning_fit.py",
     "merge_memory.py",
     "big_journal.py",
     "postgres_ingest.py",
@@ -38,15 +42,24 @@ Nothing here ran on a GPU.
 """
 
 
-def main() -> None:
-    """Run the scripts in their order, and write the page."""
-    figures = [figure for name in SCRIPTS for figure in _run(name)]
-    figures += [_ingest(found) for found in _run("store_ingest.py", "--json")]
-    lines = ["| what | measured | promised | kept |", "|---|---:|---:|---|"]
-    for figure in figures:
-        lines.append(_row(figure))
+INGEST = "store_ingest.py"
+
+
+def main(names: list[str]) -> None:
+    """Run scripts in their order, all without names, and write the page."""
+    rows = _rows() if names else {}
+    for name in names or [*SCRIPTS, INGEST]:
+        found = [_ingest(one) for one in _run(INGEST, "--json")] if name == INGEST else _run(name)
+        rows |= {str(figure["what"]): _row(figure) for figure in found}
+    lines = ["| what | measured | promised | kept |", "|---|---:|---:|---|", *rows.values()]
     PAGE.write_text(INTRODUCTION + "\n".join(lines) + f"\n\n{_machine()}\n", encoding="utf-8")
     print("\n".join(lines))
+
+
+def _rows() -> dict[str, str]:
+    """The rows that the page has, by what they say."""
+    table = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in table[1:]}
 
 
 def _row(figure: dict[str, object]) -> str:
@@ -89,4 +102,4 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
