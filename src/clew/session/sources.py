@@ -12,7 +12,7 @@ from pathlib import Path
 from clew.checkpoints import Checkpoint, CheckpointStore
 from clew.errors import UserError, did_you_mean
 from clew.runs import Run
-from clew.runs.files import link_tree
+from clew.runs.files import link_tree, sync_directory
 
 FOLDER = "kept"
 
@@ -81,9 +81,11 @@ def _neighbour(run: Run, name: str) -> Run:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Link a checkpoint whole or not at all."""
+    """Link a checkpoint whole or not at all; durable on return: a command that is said to have used it needs it."""
     target.parent.mkdir(exist_ok=True)
+    sync_directory(target.parent.parent)
     staging = target.with_name(f".{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
     link_tree(source, staging)
     staging.rename(target)
+    sync_directory(target.parent)
