@@ -1,7 +1,7 @@
 import json
 import shutil
-
 from contextlib import contextmanager
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
