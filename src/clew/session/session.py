@@ -7,8 +7,6 @@ where it is safe to look up (:meth:`Session.boundary`), and how to save and rest
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +15,15 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from clew.checkpoints import Checkpoint
-from clew.errors import NotFinite, UserError
+from clew.errors import NotFinite
 from clew.logs.logger import Logger
 from clew.runs import Artifact, Command, JournalWriter, Run, State
 from clew.runs.disk import is_full
-from clew.runs.files import path_inside, sync_directory, sync_tree, tree_bytes, tree_digest
 from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
 from clew.session.lifecycle import Lifecycle, claim, share_log
 from clew.session.place import Hooks, Place
+from clew.session.publishing import described, published
 from clew.session.ranks import Ranks
 from clew.session.saving import Saver
 from clew.session.settings import write
@@ -161,24 +159,10 @@ class Session(Generic[ConfigT]):
         Raises:
             UserError: If the name is none, such as one that leads elsewhere.
         """
-        final = path_inside(self.run.artifacts, name)
-        if final.parent != self.run.artifacts or name.startswith("."):
-            raise UserError(f"{name!r} cannot be the name of an artifact", hint="take one without '/' and no dot first")
-        staging = self.run.artifacts / f".making-{name}"
-        _remove(staging)
-        try:
-            yield staging
-            sync_tree(staging)
-        except BaseException:
-            _remove(staging)
-            raise
-        with self.run.states.holding(self.attempt):
-            _remove(final)
-            staging.rename(final)
-            sync_directory(final.parent)
-        path = final.relative_to(self.run.path).as_posix()
-        made = self.artifacts[name] = Artifact(path, tree_digest(final), tree_bytes(final))
-        self._journal.write("artifact", name=name, path=path, sha256=made.sha256, bytes=made.bytes)
+        with published(self.run, self.attempt, name) as path:
+            yield path
+        made = self.artifacts[name] = described(self.run, name)
+        self._journal.write("artifact", name=name, path=made.path, sha256=made.sha256, bytes=made.bytes)
         self._log.info("artifact published", name=name, bytes=made.bytes)
 
     # Saving and restoring.
@@ -492,13 +476,3 @@ class Session(Generic[ConfigT]):
         self._restored = checkpoint.step if checkpoint else 0
         self._journal.write("restore", step=self._restored)
         self._journal.flush()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
-        path.rename(trash)
-        sync_directory(path.parent)  # or half of it may be back under its name when the power goes
-        shutil.rmtree(trash)
-    else:
-        path.unlink(missing_ok=True)
