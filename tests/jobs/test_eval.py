@@ -13,7 +13,7 @@ from clew.errors import DataError, UserError
 from clew.jobs.base import CheckpointConfig, RuntimeConfig
 from clew.jobs.eval import EvalConfig, evaluate
 from clew.models.tokenizers import ByteTokenizer
-from clew.runs import Owner, RunInfo, State, create_run
+from clew.runs import Command, Owner, RunInfo, State, create_run
 from clew.session import RunStopped, Session
 from clew.tasks import MissingPart, Task
 from clew.tasks.arithmetic import ArithmeticTask
@@ -62,7 +62,7 @@ def attempt(run, config, *, stop=False):
     for state in (State.STARTING, State.RUNNING):
         run.states.move(state, attempt=number, owner=Owner.current())
     if stop:
-        run.inbox.send("stop")
+        run.inbox.post(Command("stop", at=1))
     try:
         with Session(run, config, number) as session:
             return evaluate.run(session)

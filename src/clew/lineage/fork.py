@@ -24,7 +24,7 @@ from clew.runs import Command, Run, RunInfo
 from clew.runs.run import stage_run
 from clew.runs.states import why_not_live
 from clew.session.forking import bear
-from clew.session.live import LiveRun, Sent, When
+from clew.session.live import LiveRun, Refused, Sent, When
 from clew.session.sources import find_checkpoint
 
 
@@ -82,9 +82,9 @@ def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
     child = _prepared(parent, asked)
     try:
         return _born(parent, child, asked, wait)
-    except (UserError, RunFailed):
-        # A live parent that has not answered yet may still carry it out.
-        if not _still_asked(parent, child):
+    except (UserError, RunFailed) as error:
+        # A live parent that has not answered yet may still carry it out; one that refuses says so before it forgets it.
+        if isinstance(error, Refused) or not _still_asked(parent, child):
             shutil.rmtree(child.path, ignore_errors=True)
         raise
 

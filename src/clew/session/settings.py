@@ -59,7 +59,7 @@ class Setting:
             raise UserError(f"{self.name} is a {'whole ' if self.whole else ''}number, not {given!r}")
         if not self.low <= value <= self.high or (self.open and value == self.low):
             raise UserError(f"{self.name} must be {self.bounds}, not {given!r}")
-        return value
+        return int(value) if self.whole else value
 
     @property
     def bounds(self) -> str:
