@@ -95,7 +95,7 @@ def _trainer() -> Trainer:
 
 def _on_disk(runs: Path) -> None:
     parent = create_run(runs, RunInfo("parent", "none"), "job: none\n", {})
-    checkpoint = CheckpointStore(parent.checkpoints, attempt=1, fence=lambda: None).save(1, _gigabyte)
+    checkpoint = CheckpointStore(parent.checkpoints, attempt=1).save(1, _gigabyte)
     links = statistics.median(_borne(runs, checkpoint, number) for number in range(9))
     began = time.perf_counter()
     if problem := checkpoint.problem():

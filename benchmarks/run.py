@@ -43,23 +43,38 @@ Nothing here ran on a GPU.
 
 
 INGEST = "store_ingest.py"
+HEAD = ["| what | measured | promised | kept |", "|---|---:|---:|---|"]
 
 
 def main(names: list[str]) -> None:
     """Run scripts in their order, all without names, and write the page."""
-    rows = _rows() if names else {}
+    figures = []
     for name in names or [*SCRIPTS, INGEST]:
-        found = [_ingest(one) for one in _run(INGEST, "--json")] if name == INGEST else _run(name)
-        rows |= {str(figure["what"]): _row(figure) for figure in found}
-    lines = ["| what | measured | promised | kept |", "|---|---:|---:|---|", *rows.values()]
-    PAGE.write_text(INTRODUCTION + "\n".join(lines) + f"\n\n{_machine()}\n", encoding="utf-8")
-    print("\n".join(lines))
+        figures += [_ingest(one) for one in _run(INGEST, "--json")] if name == INGEST else _run(name)
+    rows = [_row(figure) for figure in figures]
+    table = [*HEAD, *(_renewed(_rows(), rows) if names else rows)]
+    PAGE.write_text(INTRODUCTION + "\n".join(table) + f"\n\n{_machine()}\n", encoding="utf-8")
+    print("\n".join(table))
 
 
-def _rows() -> dict[str, str]:
-    """The rows that the page has, by what they say."""
-    table = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    return {line.split(" | ")[0].removeprefix("| "): line for line in table[1:]}
+def _rows() -> list[str]:
+    """The rows that the page has."""
+    return [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
+
+
+def _renewed(old: list[str], new: list[str]) -> list[str]:
+    """Put new rows in the place of those of the same words, the n-th of them for the n-th, and others at the end."""
+    rows = list(old)
+    taken: set[int] = set()
+    for row in new:
+        words = row.split(" | ")[0]
+        place = next((n for n, one in enumerate(rows) if n not in taken and one.split(" | ")[0] == words), None)
+        if place is None:
+            place = len(rows)
+            rows.append(row)
+        rows[place] = row
+        taken.add(place)
+    return rows
 
 
 def _row(figure: dict[str, object]) -> str:
