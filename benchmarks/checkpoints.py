@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from common import Figure
 from safetensors.torch import load_file
+from waiting import Waiting
 
 from clew.checkpoints import CheckpointStore
 from clew.checkpoints.state import load_state
@@ -24,20 +25,6 @@ from clew.train.loop import Trainer
 from clew.train.saved import complete_state
 
 VOCAB, SEQ_LEN, ROUNDS = 258, 32, 5
-
-
-class Waiting:
-    """Adds up how long the training waits for copies."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.seconds = 0.0
-        self._settle = trainer._snapshots.settle
-        trainer._snapshots.settle = self
-
-    def __call__(self) -> None:
-        began = time.perf_counter()
-        self._settle()
-        self.seconds += time.perf_counter() - began
 
 
 def main() -> None:

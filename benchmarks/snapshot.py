@@ -8,6 +8,7 @@ import time
 import numpy as np
 import torch
 from common import Figure, alternate
+from waiting import Waiting
 
 from clew.data.packing import Windows
 from clew.models.config import ModelConfig
@@ -16,20 +17,6 @@ from clew.train.config import TrainingConfig
 from clew.train.loop import Trainer
 
 VOCAB, SEQ_LEN, ROUNDS = 258, 32, 9
-
-
-class Waiting:
-    """Adds up how long the training waits for copies."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.seconds = 0.0
-        self._settle = trainer._snapshots.settle
-        trainer._snapshots.settle = self
-
-    def __call__(self) -> None:
-        began = time.perf_counter()
-        self._settle()
-        self.seconds += time.perf_counter() - began
 
 
 def main() -> None:

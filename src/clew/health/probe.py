@@ -58,16 +58,19 @@ class HealthProbe:
         """Surround a time that is no part of a step: a validation, a checkpoint, a pause that was asked for."""
         return self.clock.pause()
 
-    def step_done(self, loss: Tensor | float | None = None, tokens: int | None = None) -> None:
+    def step_done(
+        self, loss: Tensor | float | None = None, tokens: int | None = None, *, is_kept: bool = False
+    ) -> None:
         """Say that an optimizer step is done.
 
         Args:
             loss: Its loss: a number, or a tensor [] that stays on its device. None where it is not known.
             tokens: What it was trained on.
+            is_kept: Whether the loss is a number or a copy from :func:`kept` already.
         """
         self.clock.step_done(tokens)
         if loss is not None:
-            self._losses.append(kept(loss))
+            self._losses.append(loss if is_kept else kept(loss))
 
     def report(
         self,

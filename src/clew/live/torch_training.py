@@ -110,8 +110,7 @@ class TorchTraining:
             metrics: Names to numbers, or to tensors of one element; ``loss`` is what a training's health looks at.
         """
         self.step_number += 1
-        self.window.add(metrics)
-        self.probe.step_done(metrics.get("loss"))
+        self.probe.step_done(self.window.add(metrics).get("loss"), is_kept=True)
 
     def measure(self) -> dict[str, float]:
         """Return the means of the metrics since the last log.

@@ -21,10 +21,12 @@ class Window:
     def __init__(self) -> None:
         self._values: dict[str, list[Tensor | float]] = {}
 
-    def add(self, metrics: Mapping[str, Any]) -> None:
-        """Keep a step's metrics: numbers, or tensors of one element."""
-        for name, value in metrics.items():
-            self._values.setdefault(name, []).append(kept(value))
+    def add(self, metrics: Mapping[str, Any]) -> dict[str, Tensor | float]:
+        """Keep a step's metrics, numbers or tensors of one element, and return them as they are kept."""
+        values = {name: kept(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value)
+        return values
 
     def means(self) -> dict[str, float]:
         """Fetch the mean of each metric over the steps that had it; NaN where one of them is not finite."""
