@@ -44,10 +44,11 @@ def models(tmp_path_factory):
     elements = LARGEST // 4
     for name in "abc":
         (folder / name).mkdir()
-        tensors = {f"layer.{number}": torch.randn(elements // 1024, 1024) for number in range(6)}
+        # Not negative, since the same numbers serve as Fisher information.
+        tensors = {f"layer.{number}": torch.rand(elements // 1024, 1024) for number in range(6)}
         save_file(tensors, folder / name / "model.safetensors")
     (folder / "small").mkdir()
-    save_file({"w": torch.randn(1 << 19)}, folder / "small" / "model.safetensors")
+    save_file({"w": torch.rand(1 << 19)}, folder / "small" / "model.safetensors")
     return folder
 
 
