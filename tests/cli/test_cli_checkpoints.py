@@ -110,8 +110,8 @@ def test_the_model_is_exported_as_other_programs_load_it(kept, tmp_path, capsys)
     }  # fmt: skip
     assert main(["checkpoints", "export", "kept", "best", str(tmp_path / "out" / "model"), "--hf"]) == 2
     assert "this folder exists already" in capsys.readouterr().err
-    assert main(["checkpoints", "import", str(tmp_path / "out" / "model"), "--as", "b"]) == 2
-    assert "it is a model" in capsys.readouterr().err
+    assert main(["checkpoints", "import", str(tmp_path / "out" / "model"), "--as", "b"]) == 0
+    assert capsys.readouterr().out.startswith("b: a model of ")
 
 
 def test_an_exported_checkpoint_becomes_a_run_that_ends_as_the_other_one(workspace, tmp_path, capsys):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clew.checkpoints import Checkpoint, CheckpointStore
 from clew.checkpoints.store import folder_of
 from clew.cli.finding import find_run, workspace_of
-from clew.cli.text import age, number, print_table, size
+from clew.cli.text import age, number, parse_size, print_table, size
 from clew.errors import UserError, did_you_mean
 from clew.runs import Run, Workspace
 from clew.runs.states import OWNED
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from clew.cli.parser import Parser
 
 _SHOWN = 20
+_MODEL = ("config.json", "model*.safetensors", "pytorch_model*.bin")
+"""What a model's folder has at least one of."""
 _FORMS = {
     "list": "RUN",
     "verify": "RUN [STEP ...]",
     "prune": "RUN [--keep-last N] [--keep-every N] [--yes]",
-    "export": "RUN STEP FOLDER [--hf]",
+    "export": "RUN STEP FOLDER [--hf [--shard-size SIZE]]",
     "import": "FOLDER --as RUN",
     "restore": "RUN [--from URL]",
     "diff": "RUN STEP STEP",
@@ -41,6 +43,11 @@ def configure(parser: Parser, verb: str) -> None:
     parser.add_argument("--keep-every", type=int, metavar="N", help="with prune: multiples of this stay")
     parser.add_argument("--yes", action="store_true", help="with prune: do it; without, it is only said")
     parser.add_argument("--hf", action="store_true", help="with export: only the model, as other programs load it")
+    parser.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="with --hf: weights in files of at most so many bytes, such as 5GB or 500MB",
+    )
     parser.add_argument("--as", dest="as_run", metavar="RUN", help="with import: the name of the new run")
     parser.add_argument("--from", dest="source", metavar="URL", help="with restore: where the copies are")
 
@@ -69,7 +76,7 @@ def main(arguments: Namespace) -> int:
         case "prune":
             return _prune(run, arguments)
         case "export":
-            return _export(run, words[1], Path(words[2]), hf=arguments.hf)
+            return _export(run, words[1], Path(words[2]), hf=arguments.hf, shard_size=arguments.shard_size)
         case "restore":
             return _restore(run, arguments.source)
     return _diff(run, words[1], words[2])
@@ -156,14 +163,17 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _export(run: Run, which: str, target: Path, *, hf: bool) -> int:
+def _export(run: Run, which: str, target: Path, *, hf: bool, shard_size: str | None) -> int:
     from clew.checkpoints.transfer import export_checkpoint, export_model
     from clew.models.source import checkpoint_model
     from clew.session.sources import find_checkpoint
 
+    if shard_size is not None and not hf:
+        raise UserError("--shard-size goes with --hf", hint="a checkpoint is exported as it is")
+    shard_bytes = None if shard_size is None else parse_size(shard_size, "--shard-size")
     checkpoint = find_checkpoint(run, which)
     if hf:
-        export_model(checkpoint_model(checkpoint), target)
+        export_model(checkpoint_model(checkpoint), target, shard_bytes)
     else:
         export_checkpoint(run, checkpoint, target)
     print(f"{run.id} step {checkpoint.step}: {target} ({size(_bytes(target))})")
@@ -171,15 +181,31 @@ def _export(run: Run, which: str, target: Path, *, hf: bool) -> int:
 
 
 def _import(folder: Path, workspace: Workspace, name: str | None) -> int:
-    from clew.checkpoints.transfer import import_checkpoint
+    from clew.checkpoints.transfer import import_checkpoint, is_exported
 
     if not name or "/" in name or name.startswith("."):
         raise UserError("an imported checkpoint needs the name of a run", hint="say --as RUN")
     if (workspace.plans / name).exists():
         raise UserError(f"a pipeline named {name!r} exists already", hint="choose another --as")
+    if not is_exported(folder) and any(any(folder.glob(mark)) for mark in _MODEL):
+        return _import_model(folder, workspace, name)
     run = import_checkpoint(folder, workspace.runs, name)
     step = CheckpointStore(run.checkpoints).all()[0].step
     print(f"{run.id}: made from step {step}; clew resume {run.id} goes on from there")
+    return 0
+
+
+def _import_model(folder: Path, workspace: Workspace, name: str) -> int:
+    if (workspace.runs / name).exists():
+        raise UserError(f"a run named {name!r} exists already", hint="choose another --as")
+    from clew.jobs.importing import import_model
+    from clew.jobs.starting import sizes_of
+
+    made = import_model(folder, workspace, name)
+    sizes = " ".join(f"model.{key}={value}" for key, value in sizes_of(made.found.config).items())
+    print(f"{name}: a model of {made.found.num_parameters:,} parameters ({size(_bytes(made.run.artifacts))})")
+    print(f"  model=run:{name} tunes, evaluates or merges it; its checkpoint is {name}@0")
+    print(f"  pretrain begins with its weights by start=run:{name} {sizes}")
     return 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from clew.errors import UserError
 
 PREFERRED = ("reward", "loss", "exact", "accuracy", "val_loss")
 """The figure that stands for a run where there is room for one; without any of these, the first one."""
@@ -48,6 +51,19 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} GB"
+
+
+def parse_size(text: str, where: str) -> int:
+    """Read a number of bytes, such as ``500MB`` or ``5 GB``; units are powers of 1000, as :func:`size` writes them.
+
+    Raises:
+        UserError: If it is none; ``where`` says whose value it was.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMGT]?)B?", text.strip())
+    found = int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if found < 1:
+        raise UserError(f"{text!r} is no number of bytes", where=where, hint="write it as 5GB or 500MB")
+    return found
 
 
 def one_line(text: str, limit: int = 200) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from clew.config import NOT_HASHED, Plugin, config
+from clew.config import ADDED, NOT_HASHED, Plugin, config
 from clew.data.config import DataConfig, TaskSource
 from clew.errors import DataError, NotFinite, UserError
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
 from clew.jobs.probe import EvaluateConfig, Probe, asked
 from clew.jobs.rating import Published, Rating, best_checkpoint
 from clew.models.config import ModelConfig
+from clew.models.source import ModelReference, check_reference
 from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session
 from clew.session.surface import LiveConfig
@@ -43,6 +44,8 @@ class PretrainConfig(JobConfig):
     """Whose documents to train on, unless data.source says otherwise, and whose problems to ask."""
     model: ModelConfig = Field(default_factory=ModelConfig)
     """The decoder."""
+    start: Annotated[ModelReference | None, ADDED] = None
+    """Weights to begin with instead of drawn ones: a Llama of the sizes in model, as a folder, `run:NAME` or a URL."""
     tokenizer: TokenizerConfig = Field(default_factory=ByteTokenizer)
     """How text becomes tokens; folders of tokens bring their own tokenizer."""
     data: DataConfig = Field(default_factory=DataConfig)
@@ -102,6 +105,8 @@ def _check(config: PretrainConfig, runs: Path) -> None:
         from clew.jobs.corpus import check_source
 
         check_source(config.data)
+    if config.start is not None:
+        check_reference(config.start, runs)
     if config.evaluate is not None:
         asked(config.task, config.evaluate, "pretrain")
     if config.runtime.ranks > 1:
@@ -161,15 +166,13 @@ def _pretrain(session: Session[PretrainConfig], device: torch.device, mesh: Devi
     """Build everything on a device, or on this process's part of a mesh, train, and publish."""
     from clew.jobs.corpus import read_corpus
     from clew.jobs.pretrainer import EXPORTED, Pretrainer
-    from clew.models.decoder import Decoder
-    from clew.models.tokenizers import vocab_size
 
     config = session.config
     problems = asked(config.task, config.evaluate, "pretrain") if config.evaluate else []
     corpus = read_corpus(config.data, config.task, config.tokenizer, session.run.path.parent.parent)
     tokenizer, splits = corpus.tokenizer, _splits(config, corpus)
 
-    model = Decoder(config.model, vocab_size(tokenizer), config.data.seq_len).to(device)
+    model = _decoder(session, tokenizer).to(device)
     num_parameters = model.shape.num_parameters(model.vocab_size)
     total = config.training.total_steps(seq_len=config.data.seq_len, num_parameters=num_parameters)
     lr = config.training.lr or model.shape.learning_rate
@@ -208,6 +211,22 @@ def _pretrain(session: Session[PretrainConfig], device: torch.device, mesh: Devi
     return _publish(
         session, partial(shutil.copytree, best.path / EXPORTED), metrics, {**notes, "published_step": best.step}
     )
+
+
+def _decoder(session: Session[PretrainConfig], tokenizer: Any) -> Decoder:
+    """Return a decoder with drawn weights, or with those that the config says to begin with."""
+    from clew.models.decoder import Decoder
+    from clew.models.tokenizers import vocab_size
+
+    config = session.config
+    if config.start is None:
+        return Decoder(config.model, vocab_size(tokenizer), config.data.seq_len)
+    from clew.jobs.starting import find_start
+
+    found = find_start(config.start, session.run.path.parent, config.model, tokenizer)
+    model = Decoder(config.model, found.vocab_size, config.data.seq_len)
+    found.fill(model)
+    return model
 
 
 def _split(config: PretrainConfig, model: Decoder, mesh: DeviceMesh) -> Slices:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from clew.checkpoints.tensors import Span, are_equal, tensors_of
 from clew.errors import UserError
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
-from clew.runs.files import path_inside, read_json
+from clew.models.source import refuse_pickle
+from clew.runs.files import read_json
 
 _TOP = {
     "embed.weight": "model.embed_tokens.weight",
@@ -30,6 +33,85 @@ _IN_LAYER = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
+_CONFIG = "config.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_BUFFER = "rotary_emb.inv_freq"
+"""How a tensor's name ends that old versions of Transformers have saved; it follows from the config."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A Llama folder that the decoder computes exactly, of whose weights nothing has been read.
+
+    Attributes:
+        folder: Where it is.
+        config: The decoder's sizes.
+        vocab_size: Rows of the embedding.
+        context: The most positions that it was made for.
+        tensors: Where its weights lie, by their names there.
+    """
+
+    folder: Path
+    config: ModelConfig
+    vocab_size: int
+    context: int
+    tensors: Mapping[str, Span]
+
+    @property
+    def num_parameters(self) -> int:
+        """The trained numbers; tied ones count once."""
+        return self.config.shape.num_parameters(self.vocab_size)
+
+    def fill(self, model: Decoder) -> None:
+        """Copy the weights into a decoder of these sizes, one tensor after the other.
+
+        Raises:
+            UserError: If it has others.
+        """
+        read_tensors(self.folder, {foreign_name(name): weight for name, weight in model.named_parameters()})
+
+
+def find_huggingface(folder: Path) -> Found:
+    """Look through a Llama folder, and compare its files with what its config says; no weights are read.
+
+    Raises:
+        UserError: If the decoder cannot compute exactly this model, or something of it is missing or damaged; with what.
+    """
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where=str(folder))
+    config = _read_config(folder)
+    refuse_pickle(folder)
+    native, tensors = _native_config(config), tensors_of(folder)
+    with torch.device("meta"):
+        model = Decoder(native, config.vocab_size, config.max_position_embeddings)
+    wanted = {foreign_name(name): tuple(weight.shape) for name, weight in model.named_parameters()}
+    for name, shape in wanted.items():
+        if name not in tensors:
+            raise UserError(f"the weights do not hold {name}, which {_CONFIG} asks for", where=str(folder))
+        if tensors[name].shape != shape:
+            raise _misshapen(folder, name, tensors[name].shape, shape)
+        if tensors[name].dtype not in _FLOATS:
+            raise UserError(
+                f"{name} is stored as {tensors[name].dtype}, and not as numbers to train", where=str(folder)
+            )
+    _check_others(folder, tensors, wanted)
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        hint = "write it there: tokenizer.save_pretrained(folder)"
+        raise UserError("there is no tokenizer beside the weights", where=str(folder), hint=hint)
+    return Found(folder, native, config.vocab_size, config.max_position_embeddings, tensors)
+
+
+def _check_others(folder: Path, tensors: Mapping[str, Span], wanted: Mapping[str, object]) -> None:
+    """Refuse tensors of which the config says nothing; a tied output layer may stand there once more."""
+    head, embedding = _TOP["head.weight"], _TOP["embed.weight"]
+    for name in sorted(tensors.keys() - wanted.keys()):
+        if name == head:
+            if not are_equal(tensors[head], tensors[embedding]):
+                what = f"{_CONFIG} says that {head} and {embedding} are one tensor, and they differ"
+                raise UserError(what, where=str(folder))
+        elif not name.endswith(_BUFFER):
+            raise UserError(f"the weights hold {name}, of which {_CONFIG} says nothing", where=str(folder))
 
 
 def save_huggingface(model: Decoder, tokenizer: Any, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -93,10 +175,7 @@ def load_huggingface(folder: Path) -> Decoder:
     Raises:
         UserError: If the folder's model is not one that the decoder can compute exactly, or its weights are not there.
     """
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    _check_supported(config, folder)
+    config = _read_config(folder)
     model = Decoder(_native_config(config), config.vocab_size, config.max_position_embeddings)
     wanted = {foreign_name(name): weight for name, weight in model.named_parameters()}
     read_tensors(folder, wanted)
@@ -112,34 +191,26 @@ def read_tensors(folder: Path, wanted: Mapping[str, Tensor]) -> None:
         wanted: By the names in the files; they keep their dtype.
 
     Raises:
-        UserError: If one is missing, or has another shape there.
+        UserError: If one is missing, or has another shape there, or a file is damaged.
     """
     from safetensors import safe_open
 
-    for path, names in _shards(folder, wanted).items():
+    there = tensors_of(folder)
+    files: dict[Path, list[str]] = {}
+    for name, tensor in wanted.items():
+        if name not in there:
+            raise UserError(f"the weights do not hold {name}", where=str(folder))
+        if there[name].shape != tuple(tensor.shape):
+            raise _misshapen(folder, name, there[name].shape, tuple(tensor.shape))
+        files.setdefault(there[name].path, []).append(name)
+    for path, names in files.items():
         with safe_open(path, framework="pt") as file:
-            there = set(file.keys())
             for name in names:
-                if name not in there:
-                    raise UserError(f"{path.name} does not hold {name}", where=str(folder))
-                tensor = file.get_tensor(name)
-                if tensor.shape != wanted[name].shape:
-                    shapes = f"{list(tensor.shape)}, and not {list(wanted[name].shape)}"
-                    raise UserError(f"{name} has the shape {shapes}", where=str(folder))
-                wanted[name].copy_(tensor)
+                wanted[name].copy_(file.get_tensor(name))
 
 
-def _shards(folder: Path, names: Iterable[str]) -> dict[Path, list[str]]:
-    """Return which tensors to read from which file."""
-    index = folder / "model.safetensors.index.json"
-    places = read_json(index)["weight_map"] if index.is_file() else {}
-    found: dict[Path, list[str]] = {}
-    for name in names:
-        found.setdefault(path_inside(folder, places.get(name, "model.safetensors")), []).append(name)
-    for path in found:
-        if not path.is_file():
-            raise UserError(f"the weights are not there: {path.name}", where=str(folder))
-    return found
+def _misshapen(folder: Path, name: str, there: tuple[int, ...], wanted: tuple[int, ...]) -> UserError:
+    return UserError(f"{name} has the shape {list(there)}, and not {list(wanted)}", where=str(folder))
 
 
 def foreign_name(name: str) -> str:
@@ -172,6 +243,28 @@ def _llama_config(model: Decoder, tokenizer: Any) -> Any:
     )
 
 
+def _read_config(folder: Path) -> Any:
+    """Return the config of a folder, of a model that the decoder computes exactly."""
+    from transformers import AutoConfig
+
+    try:
+        said = read_json(folder / _CONFIG)
+        kind = said.get("model_type") if isinstance(said, dict) else None
+        if kind != "llama":
+            raise UserError(f"the decoder reads 'llama' models, and this is {kind!r}", where=str(folder))
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _native_config(config)
+    except FileNotFoundError:
+        raise UserError(f"there is no {_CONFIG}", where=str(folder)) from None
+    except UserError:
+        raise
+    except Exception as error:  # its checks raise classes of their own
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{_CONFIG} cannot be used: {reason}", where=str(folder)) from error
+    _check_supported(config, folder)
+    return config
+
+
 def _native_config(config: Any) -> ModelConfig:
     return ModelConfig(
         depth=config.num_hidden_layers,
@@ -187,14 +280,13 @@ def _native_config(config: Any) -> ModelConfig:
 
 def _check_supported(config: Any, folder: Path) -> None:
     """Refuse whatever would load but compute something else."""
-    if config.model_type != "llama":
-        raise UserError(f"the decoder reads 'llama' models, and this is {config.model_type!r}", where=str(folder))
     differences = {
         "attention_bias": config.attention_bias,
         "mlp_bias": config.mlp_bias,
         "hidden_act": config.hidden_act != "silu",
         "rope_type": config.rope_parameters.get("rope_type", "default") != "default",
         "head_dim": config.head_dim * config.num_attention_heads != config.hidden_size,
+        "quantization_config": bool(getattr(config, "quantization_config", None)),
     }
     for name, differs in differences.items():
         if differs:

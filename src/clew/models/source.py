@@ -132,7 +132,7 @@ def _from_folder(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> ModelS
     if (folder / "adapter_config.json").is_file():
         return _from_adapter(folder, runs_dir, chain)
     if (folder / "config.json").is_file():
-        _refuse_pickle(folder)
+        refuse_pickle(folder)
         return ModelSource(base=str(folder))
     files = sorted(folder.glob("*.gguf"))
     hint = (
@@ -149,7 +149,7 @@ def _from_adapter(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> Model
         raise UserError(f"adapter_config.json cannot be used: {error}", where=str(folder)) from None
     if not base:
         raise UserError("adapter_config.json names no base model", where=str(folder))
-    _refuse_pickle(folder)
+    refuse_pickle(folder)
     if _COMMIT.fullmatch(revision) and _HUB_ID.fullmatch(base):
         base = f"hf://{base}@{revision}"
     try:
@@ -163,8 +163,12 @@ def _from_adapter(folder: Path, runs_dir: Path, chain: tuple[str, ...]) -> Model
     return ModelSource(base=found.base, adapter=folder, gguf_file=found.gguf_file, url=found.url)
 
 
-def _refuse_pickle(folder: Path) -> None:
-    """Weights that are a pickle can run any code when they are read."""
+def refuse_pickle(folder: Path) -> None:
+    """Check that a folder's weights are no pickle, which can run any code when it is read.
+
+    Raises:
+        UserError: If they are; safetensors beside them are enough.
+    """
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     if pickles and not any(folder.glob("*.safetensors")):
         raise UserError(

@@ -21,9 +21,9 @@ from clew.remote.location import Head, Location, fetch_checked, open_location
 from clew.runs.files import read_json, sync_directory, sync_tree, write_json
 
 FOLDER = "models"
-# What loads without running or unpickling anything.
-_SAFE = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja", ".tiktoken", ".md"})
-_TEMPLATES = "additional_chat_templates"
+SAFE = frozenset({".json", ".safetensors", ".txt", ".model", ".jinja", ".tiktoken", ".md"})
+"""How files end that load without running or unpickling anything."""
+TEMPLATES = "additional_chat_templates"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _wanted(listing: Mapping[str, str], file: str) -> dict[str, str]:
     found = {}
     for path, digest in listing.items():
         folder = str(PurePosixPath(path).parent)
-        if folder in (".", _TEMPLATES) and PurePosixPath(path).suffix in _SAFE:
+        if folder in (".", TEMPLATES) and PurePosixPath(path).suffix in SAFE:
             found[path] = digest
     return found
 
