@@ -52,6 +52,7 @@ KINDS = {
     "attempt": "an attempt has begun, in this environment",
     "checkpoint": "the state was saved",
     "checkpoint_bad": "a checkpoint does not verify and was passed over",
+    "checkpoint_fetched": "no checkpoint here could be used, and the newest was fetched from the mirror",
     "command": "somebody asked for something, and what became of it",
     "failure": "something failed, and the run went on or ended",
     "generation": "an answer of an evaluation",

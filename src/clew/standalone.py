@@ -15,6 +15,7 @@ from clew.followers.starting import start as start_followers
 from clew.jobs import LoadedJob, data_fingerprints, load_job
 from clew.jobs.environment import check_environment
 from clew.live.script import Request, failed_exit, newest_metrics
+from clew.remote.mirror import bring_back
 from clew.runs import ACTIVE, IllegalMove, Run, State, Workspace
 from clew.session import Outcome, Session
 from clew.session.attempt import Attempt
@@ -101,7 +102,7 @@ def _claimed(run: Run) -> Attempt:
         run.make_folders()
         number = run.states.queue()
         run.states.move(State.STARTING, attempt=number)
-        attempt = Attempt(run, number, data_fingerprints, tells=False)
+        attempt = Attempt(run, number, data_fingerprints, tells=False, copies=bring_back)
         attempt.claim()
     except IllegalMove as error:
         raise api.started_elsewhere(run.id) from error

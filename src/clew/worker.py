@@ -24,6 +24,7 @@ from clew.logs.piping import Printed
 from clew.logs.settings import LogSettings
 from clew.logs.setup import configure_worker
 from clew.logs.streams import outlast_readers
+from clew.remote.mirror import bring_back
 from clew.runs import Fenced, IllegalMove, JournalWriter, Run, State
 from clew.session.attempt import EXIT_CODES, REPLACED, Attempt, reason_of
 from clew.session.surface import RunStopped
@@ -58,7 +59,7 @@ def work(run: Run, attempt: int, printed: Printed | None = None) -> int:
         0 when the run completed, 1 when it failed, 3 when it was stopped, 4 when it was interrupted, 5 when the
         attempt was not this worker's to claim.
     """
-    mine = Attempt(run, attempt, data_fingerprints, printed)
+    mine = Attempt(run, attempt, data_fingerprints, printed, copies=bring_back)
     try:
         mine.claim()
     except (Fenced, IllegalMove) as error:

@@ -16,12 +16,15 @@ from clew.cli.main import main
 from clew.errors import UserError
 from clew.followers import followers_of
 from clew.followers.push import PushFollowing
-from clew.jobs import load_job
+from clew.jobs import load_job, load_run_config, resolve_job
 from clew.remote import PushConfig
 from clew.remote.location import open_location
-from clew.remote.mirror import mirror_of, restore
-from clew.runs import Run, State, Workspace
+from clew.remote.mirror import bring_back, mirror_of, restore
+from clew.runs import Fenced, Owner, Run, RunInfo, State, Workspace, create_run
 from clew.runs.files import file_digest, tree_bytes
+from clew.session import Session
+from clew.session.attempt import Attempt
+from clew.session.lifecycle import Lifecycle
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 from support import tiny_run, wait_until
@@ -182,3 +185,193 @@ def test_a_run_sends_its_checkpoints_while_it_works_and_gets_them_back(run, plac
     assert "restored 12" in capsys.readouterr().out
     assert contents(run.checkpoints / "step-00000012") == expected
     assert tree_bytes(run.checkpoints) > 0
+
+
+class Attempted:
+    """A trainer of which only the state counts."""
+
+    def save(self, directory: Path) -> None:
+        (directory / "state").write_text("x")
+
+    def load(self, directory: Path) -> None:
+        """There is nothing to restore."""
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def ruined(run: Run) -> Path:
+    """Leave no good checkpoint; return the file of the newest that is damaged."""
+    shutil.rmtree(run.checkpoints / BEFORE)
+    path = run.checkpoints / NEWEST / "trainer.safetensors"
+    flip(path)
+    return path
+
+
+def attempted(run: Run) -> State:
+    """What a worker does, but for those that follow it."""
+    number = run.states.queue()
+    run.states.move(State.STARTING, attempt=number)
+    mine = Attempt(run, number, lambda run: {}, copies=bring_back)
+    mine.claim()
+    with mine, mine.session(load_run_config(run), lambda run, number, config: None) as session:
+        mine.outcome = resolve_job(run.info.job).run(session)
+    return run.state
+
+
+def unreachable(monkeypatch) -> str:
+    """A server that is not there."""
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    s3fs.S3FileSystem.clear_instance_cache()
+    return "s3://runs/nowhere"
+
+
+@pytest.mark.slow
+def test_a_run_without_a_good_checkpoint_goes_on_from_the_newest_of_its_mirror(run, place, tmp_path, capsys):
+    """It ends as a run does whose checkpoints were whole."""
+    shutil.copytree(RELEASE, tmp_path / "other" / "runs" / "kept")
+    undisturbed = Workspace(tmp_path / "other").find_run("kept")
+    undisturbed.make_folders()
+    assert attempted(undisturbed) is State.COMPLETED
+    send(mirrored(run, place), place)
+    lost = ruined(run).stat().st_size
+    assert main(["--workspace", str(tmp_path), "resume", "kept"]) == 0
+    out = capsys.readouterr().out
+    assert "kept: step 8: the checkpoint cannot be used: trainer.safetensors does not match its hash" in out
+    assert f"kept: step 8: no checkpoint here can be used; fetched from {place} (" in out
+    (event,) = run.events("checkpoint_fetched")
+    assert (event["at"], event["source"], event["fetched"]) == (8, place, lost)
+    assert event["bytes"] > lost
+    assert [event["step"] for event in run.events("restore")][-1] == 8
+    assert sorted(event["step"] for event in run.events("metric") if "loss" in event["values"]) == list(range(1, 13))
+    assert contents(run.artifacts / "model") == contents(undisturbed.artifacts / "model")
+
+
+def test_a_run_whose_checkpoints_are_all_gone_fetches_the_newest_whole(run, place):
+    send(mirrored(run, place), place)
+    shutil.rmtree(run.checkpoints)
+    run.make_folders()
+    assert attempted(run) is State.COMPLETED, run.result.failure
+    (event,) = run.events("checkpoint_fetched")
+    assert (event["at"], event["fetched"]) == (8, event["bytes"])
+
+
+def test_a_mirror_that_cannot_be_reached_costs_nothing_but_the_attempt(run, bucket, tmp_path, monkeypatch):
+    place = f"{bucket}/{tmp_path.name}"
+    send(mirrored(run, place), place)
+    ruined(run)
+    before, logged = contents(run.checkpoints), list(run.events("metric"))
+    with monkeypatch.context() as patch:
+        unreachable(patch)
+        assert attempted(run) is State.FAILED
+    said = run.result.failure.reason
+    assert "no checkpoint here can be used, and none can be fetched: the location cannot be used: " in said
+    assert "nothing was changed; clew resume kept tries it again" in said
+    assert (contents(run.checkpoints), list(run.events("metric"))) == (before, logged)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert attempted(run) is State.COMPLETED, run.result.failure
+    assert [event["at"] for event in run.events("checkpoint_fetched")] == [8]
+
+
+def test_a_damaged_copy_is_passed_over_for_the_one_before(run, tmp_path):
+    place = f"file://{tmp_path}/mirror"
+    manifest = run.checkpoints / NEWEST / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"metric": ', '"metric": 9'))  # the one before is the best
+    send(mirrored(run, place), place)
+    entry = open_location(place).head().manifest.files[f"clew/checkpoints/{NEWEST}/trainer.safetensors"]
+    (tmp_path / "mirror" / "objects" / entry.sha256).write_bytes(b"x" * entry.bytes)
+    ruined(run)
+    assert attempted(run) is State.COMPLETED, run.result.failure
+    assert [event["at"] for event in run.events("checkpoint_fetched")] == [4]
+    assert [event["step"] for event in run.events("restore")][-1] == 4
+
+
+@pytest.mark.parametrize("there", ["nothing", "another run", "only damage", "a checkpoint that counts no longer"])
+def test_a_mirror_without_a_good_checkpoint_of_this_run_is_said_and_nothing_begins_anew(run, tmp_path, there):
+    place = f"file://{tmp_path}/mirror"
+    said = {
+        "nothing": "there is nothing there",
+        "another run": "another run is there: other",
+        "only damage": "does not match its hash",
+        "a checkpoint that counts no longer": "none of this run's checkpoints are there",
+    }[there]
+    if there == "another run":
+        other = tiny_run(Workspace(tmp_path), name="other", every=5)
+        attempted(other)
+        send(other, place)
+    elif there != "nothing":
+        send(run, place)
+    mirrored(run, place)
+    ruined(run)
+    if there == "only damage":
+        for path in (tmp_path / "mirror" / "objects").iterdir():
+            path.write_bytes(b"x" * path.stat().st_size)
+    if there == "a checkpoint that counts no longer":
+        shutil.rmtree(run.checkpoints / NEWEST)
+        with (run.path / "journal" / "2-0.jsonl").open("a") as stream:
+            stream.write('{"t": 1, "kind": "restore", "step": 4}\n')
+    before = contents(run.checkpoints)
+    assert attempted(run) is State.FAILED
+    assert said in run.result.failure.reason
+    assert contents(run.checkpoints) == before
+
+
+def test_a_push_without_a_good_checkpoint_leaves_those_that_are_there(run, tmp_path):
+    """An attempt that has still to fetch one is pushed as soon as it begins."""
+    place = f"file://{tmp_path}/mirror"
+    send(mirrored(run, place), place)
+    before = open_location(place).head().manifest.files
+    ruined(run)
+    for _ in range(3):  # old manifests go, and with them what only they name
+        with (run.path / "journal" / "1-0.jsonl").open("a") as stream:
+            stream.write('{"t": 1, "kind": "note"}\n')
+        send(run, place)
+    assert {path for path in before if "checkpoints/" in path} <= open_location(place).head().manifest.files.keys()
+    assert bring_back(run, run.states.read().attempt, {8}).step == 8
+
+
+def test_who_was_replaced_while_it_fetched_puts_nothing_into_its_place(run, tmp_path):
+    place = f"file://{tmp_path}/mirror"
+    send(mirrored(run, place), place)
+    ruined(run)
+    before = contents(run.checkpoints)
+    with pytest.raises(Fenced):
+        bring_back(run, run.states.read().attempt - 1, {4, 8})
+    assert contents(run.checkpoints) == before
+    assert bring_back(run, run.states.read().attempt, {4, 8}).step == 8
+
+
+def test_nobody_is_asked_for_a_run_that_has_saved_nothing_yet(tmp_path):
+    asked: list[set[int]] = []
+
+    class Elsewhere(Lifecycle):
+        def fetch(self, run, attempt, steps):
+            asked.append(set(steps))
+
+    run = create_run(tmp_path / "runs", RunInfo(id="r", job="x"), "job: x\n", {})
+    for _ in range(2):
+        number = run.states.queue()
+        run.states.move(State.STARTING, attempt=number)
+        run.states.move(State.RUNNING, attempt=number, owner=Owner.current())
+        with Session(run, None, number, Elsewhere()) as session:
+            session.attach(Attempted())
+            session.checkpoint(3)
+        shutil.rmtree(run.checkpoints / "step-00000003")
+        run.states.move(State.STOPPED, attempt=number)
+    assert asked == [{3}]
+
+
+def test_a_push_is_no_mirror(run, tmp_path):
+    config = yaml.safe_load(run.config_path.read_text())
+    config["push"] = {"to": f"file://{tmp_path}/nowhere", "what": ["artifacts"]}
+    run.config_path.write_text(yaml.safe_dump(config))
+    assert bring_back(run, 1, {8}) is None

@@ -222,6 +222,9 @@ def test_what_was_interrupted_is_said(workspace, capsys):
     run.config_path.write_text(config)
     assert main(["recover"]) == 0
     assert "clew checkpoints restore a fetches what s3://bucket/a has" in capsys.readouterr().out
+    run.config_path.write_text(config + "checkpoint: {mirror: 's3://mirror/{run}'}\n")
+    assert main(["recover"]) == 0
+    assert "a: goes on at the newest checkpoint that s3://mirror/a has; step " in capsys.readouterr().out
     assert run.state is State.INTERRUPTED
 
 

@@ -1,9 +1,9 @@
 """Safetensors files as spans of bytes: known from their heads alone, and copied without holding even one whole tensor.
 
 The numbers are never looked at, so what is copied is the same bit by bit, whatever its dtype, and torch is not needed.
-Source: the format as huggingface.co/docs/safetensors describes it: 8 bytes with the length of a JSON head, the head with
-the place of each tensor, and the bytes of all of them, without gaps. Several files of one model have an index beside
-them, ``{"metadata": {"total_size": bytes}, "weight_map": {tensor: file}}``, as Transformers writes it.
+Source: the format as huggingface.co/docs/safetensors describes it: 8 bytes with the length of a JSON head, the head,
+with the place of each tensor, and the bytes of all of them, without gaps. Several files of one model have an index
+beside them, ``{"metadata": {"total_size": bytes}, "weight_map": {tensor: file}}``, as Transformers writes it.
 """
 
 from __future__ import annotations

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from clew.cli.interrupt import Interrupt
+from clew.cli.screen.telling import tell
 from clew.cli.text import clock, headline, is_terminal
 from clew.logs.setup import present
 from clew.runs import Event, JournalTail, Run, State
 
 _COUNTED = ("metric", "checkpoint")
+_LOUD = ("checkpoint_bad", "checkpoint_fetched")
+"""What is said besides how far a run is: it did not go on from where one would think."""
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Tracked:
         self.progress = Progress()
         self.attempt = run.states.read().attempt
         self.since = time.monotonic()
+        self.told: list[str] = []
         self._tail = JournalTail(run.path / "journal")
 
     def poll(self) -> bool:
@@ -106,7 +110,14 @@ class Tracked:
         events = self._tail.poll()
         for event in events:
             self.progress.take(event)
+            if event["kind"] in _LOUD and event.get("attempt") == self.attempt and (line := tell(event)):
+                self.told.append(f"step {line.step}: {line.text}")
         return bool(events)
+
+    def news(self) -> list[str]:
+        """Return what is to be said besides how far it is, once."""
+        told, self.told = self.told, []
+        return told
 
 
 class Display(Protocol):
@@ -238,6 +249,7 @@ class ProgressWatcher:
             self._looked = time.monotonic()
             for tracked in self._active.values():
                 if tracked.poll():
+                    self._say_news(tracked)
                     self._display.update(tracked)
         if self._interrupt.pending:
             self._display.note(self._what_happens())
@@ -247,6 +259,7 @@ class ProgressWatcher:
         """Show how a run ended."""
         tracked = self._active.pop(label)
         tracked.poll()
+        self._say_news(tracked)
         self._display.end(tracked, state)
 
     def note(self, text: str) -> None:
@@ -256,6 +269,10 @@ class ProgressWatcher:
     def hold(self) -> None:
         """Leave the terminal to somebody who asks, until the next run appears."""
         self._display.hold()
+
+    def _say_news(self, tracked: Tracked) -> None:
+        for text in tracked.news():
+            self._display.note(f"{tracked.label}: {text}")
 
     def _what_happens(self) -> str:
         names = ", ".join(self._active) or "nothing is running"

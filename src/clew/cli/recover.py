@@ -77,9 +77,13 @@ def _recover(item: Run | Plan, workspace: Workspace, *, do: bool) -> bool:
 def _from_run(run: Run) -> str:
     good, bad = CheckpointStore(run.checkpoints).newest_good()
     passed = "".join(f"; step {step} cannot be used: {problem}" for step, problem in bad.items())
-    return (
-        (f"goes on at step {good.step}" if good else "begins anew, it has no checkpoint") + passed + _copies(run, bad)
-    )
+    if good:
+        return f"goes on at step {good.step}{passed}{_copies(run, bad)}"
+    from clew.remote.mirror import fetches_from
+
+    if (place := fetches_from(run)) and (bad or any(run.events("checkpoint"))):
+        return f"goes on at the newest checkpoint that {place} has{passed}"
+    return f"begins anew, it has no checkpoint{passed}{_copies(run, bad)}"
 
 
 def _copies(run: Run, bad: Mapping[int, str]) -> str:

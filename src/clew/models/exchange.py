@@ -76,7 +76,7 @@ def find_huggingface(folder: Path) -> Found:
     """Look through a Llama folder, and compare its files with what its config says; no weights are read.
 
     Raises:
-        UserError: If the decoder cannot compute exactly this model, or something of it is missing or damaged; with what.
+        UserError: If the decoder cannot compute exactly this model, or something of it is missing or damaged.
     """
     if not folder.is_dir():
         raise UserError("there is no such folder", where=str(folder))

@@ -29,6 +29,10 @@ class RemoteError(ClewError):
         self.passing = passing
 
 
+class DamagedCopy(RemoteError):
+    """What is there does not match its hash."""
+
+
 class Conflict(RemoteError):
     """Somebody else has changed the location meanwhile."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clew.errors import UserError
-from clew.remote.errors import RemoteError
+from clew.remote.errors import DamagedCopy
 from clew.remote.manifest import Manifest, matches
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[a-z]+)*://.+")
@@ -104,13 +104,14 @@ def fetch_checked(location: Location, head: Head, path: str, digest: str, target
     """Write one path of a state to a file, and check that its content is what it is said to be.
 
     Raises:
-        RemoteError: If it is not; then there is no file.
+        DamagedCopy: If it is not; then there is no file.
+        RemoteError: If it cannot be fetched.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     location.fetch(head, path, target)
     if not matches(target, digest):
         target.unlink()
-        raise RemoteError(
+        raise DamagedCopy(
             f"{path} does not match its hash",
             where=location.url,
             hint="send it again from where it was made: clew push RUN URL --everything",

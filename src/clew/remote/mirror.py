@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from clew.config.source import read_file
 from clew.config.tree import plain
 from clew.errors import UserError
 from clew.remote.bundle import RUN_FOLDER, link
-from clew.remote.errors import RemoteError, patiently
+from clew.remote.errors import DamagedCopy, RemoteError, patiently
 from clew.remote.location import Head, Location, fetch_checked, open_location
 from clew.remote.manifest import Entry
 from clew.runs import Run
 from clew.runs.files import file_digest, sync_directory, sync_tree
+from clew.session.lifecycle import Fetched
 
 _BELOW = f"{RUN_FOLDER}/checkpoints/"
 
@@ -37,10 +39,20 @@ class Restored:
 
 def mirror_of(run: Run) -> str:
     """Return the URL of the place to which a run's checkpoints go, by its config; empty when there is none."""
-    said = plain(read_file(run.config_path, "run"))
-    checkpoint, push = said.get("checkpoint"), said.get("push")
-    url = checkpoint.get("mirror") if isinstance(checkpoint, dict) else ""
-    url = url or (push.get("to") if isinstance(push, dict) else "")
+    return fetches_from(run) or _said(run, "push", "to")
+
+
+def fetches_from(run: Run) -> str:
+    """Return the URL from which an attempt fetches a checkpoint when none here is good; empty when from nowhere.
+
+    It is the mirror alone: a push may leave checkpoints out, or come at the end only.
+    """
+    return _said(run, "checkpoint", "mirror")
+
+
+def _said(run: Run, section: str, key: str) -> str:
+    values = plain(read_file(run.config_path, "run")).get(section)
+    url = values.get(key) if isinstance(values, dict) else ""
     return str(url or "").replace("{run}", run.id)
 
 
@@ -56,18 +68,74 @@ def restore(run: Run, url: str) -> Restored:
         RemoteError: If it cannot be fetched, or something does not match its hash.
     """
     location = open_location(url)
-    head = patiently(location.head)
-    if head is None or head.manifest is None:
-        raise UserError("there is nothing there, or nothing that may be seen", where=url)
-    if head.manifest.about.get("uid") != run.info.uid:
-        raise UserError(f"another run is there: {head.manifest.about.get('run')}", where=url)
-    wanted = {name: files for name, files in _steps(head.manifest.files).items() if _is_missing(run, name)}
+    head, steps = _there(location, run)
+    wanted = {name: files for name, files in steps.items() if _is_missing(run, name)}
     here = _contents(run.path, {entry.bytes for files in wanted.values() for entry in files.values()})
     fetched = 0
     for name, files in wanted.items():
         fetched += _take(location, head, run, name, files, here)
-    sizes = sum(entry.bytes for files in wanted.values() for entry in files.values())
+    sizes = sum(map(_size, wanted.values()))
     return Restored(tuple(sorted(Checkpoint(run.checkpoints / name).step for name in wanted)), sizes, fetched)
+
+
+def bring_back(run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+    """Fetch the newest checkpoint that the run's mirror has whole, for an attempt that found none here.
+
+    Args:
+        run: The run.
+        attempt: The attempt, which must still be the present one when the checkpoint gets its name.
+        steps: Of the checkpoints that still count.
+
+    Returns:
+        What was fetched; None where the run's config names no mirror.
+
+    Raises:
+        RemoteError: If the mirror cannot be asked, or has none of them whole; nothing has changed then.
+        UserError: If another run is there, or none.
+        Fenced: If another attempt has taken over.
+    """
+    url = fetches_from(run)
+    if not url:
+        return None
+    try:
+        return _newest(open_location(url), run, attempt, steps)
+    except (RemoteError, UserError) as error:
+        what = f"no checkpoint here can be used, and none can be fetched: {error.what}"
+        hint = f"nothing was changed; clew resume {run.id} tries it again, and `mirror` in config.yaml says where"
+        raise type(error)(what, where=error.where or url, hint=hint) from error
+
+
+def _newest(location: Location, run: Run, attempt: int, steps: Collection[int]) -> Fetched:
+    head, there = _there(location, run)
+    wanted = {step: name for name in there if (step := Checkpoint(run.checkpoints / name).step) in steps}
+    if not wanted:
+        raise UserError("none of this run's checkpoints are there", where=location.url)
+    here = _contents(run.path, {entry.bytes for name in wanted.values() for entry in there[name].values()})
+    damage = None
+    for step in sorted(wanted, reverse=True):
+        files = there[wanted[step]]
+        try:
+            fetched = _take(location, head, run, wanted[step], files, here, lambda: run.states.holding(attempt))
+        except DamagedCopy as error:
+            damage = damage or error
+        else:
+            return Fetched(step, location.url, _size(files), fetched)
+    assert damage is not None, "what is not returned was damaged"
+    raise damage
+
+
+def _there(location: Location, run: Run) -> tuple[Head, dict[str, dict[str, Entry]]]:
+    """Return the newest state of a run's location, and the files of each checkpoint in it."""
+    head = patiently(location.head)
+    if head is None or head.manifest is None:
+        raise UserError("there is nothing there, or nothing that may be seen", where=location.url)
+    if head.manifest.about.get("uid") != run.info.uid:
+        raise UserError(f"another run is there: {head.manifest.about.get('run')}", where=location.url)
+    return head, _steps(head.manifest.files)
+
+
+def _size(files: Mapping[str, Entry]) -> int:
+    return sum(entry.bytes for entry in files.values())
 
 
 def _steps(files: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
@@ -94,7 +162,13 @@ def _contents(folder: Path, sizes: set[int]) -> dict[Entry, Path]:
 
 
 def _take(
-    location: Location, head: Head, run: Run, name: str, files: Mapping[str, Entry], here: dict[Entry, Path]
+    location: Location,
+    head: Head,
+    run: Run,
+    name: str,
+    files: Mapping[str, Entry],
+    here: dict[Entry, Path],
+    fence: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> int:
     """Put one checkpoint together beside its place, and verify it before it gets its name; return what was fetched."""
     run.checkpoints.mkdir(exist_ok=True)
@@ -119,9 +193,10 @@ def _take(
             here[entry], fetched = target, fetched + entry.bytes
             new.add(entry)
         if problem := Checkpoint(aside).problem():
-            raise RemoteError(f"what is there is damaged: {problem}", where=location.url)
+            raise DamagedCopy(f"what is there is damaged: {problem}", where=location.url)
         sync_tree(aside)
-        _swap(aside, final)
+        with fence():
+            _swap(aside, final)
         here.update({entry: final / inner for inner, entry in files.items() if entry in new})
     finally:
         shutil.rmtree(staging, ignore_errors=True)

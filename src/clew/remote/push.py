@@ -104,10 +104,14 @@ def _check(ours: Mapping[str, Any], theirs: Mapping[str, Any], url: str) -> None
 
 
 def _merged(ours: Manifest, theirs: Manifest | None, what: Sequence[str]) -> Manifest:
-    """Parts that are not sent stay, if they are of the same run."""
+    """Parts that are not sent stay, if they are of the same run; checkpoints also where no good one is here any more.
+
+    That may be all that is left of them.
+    """
     if theirs is None or theirs.about.get("uid") != ours.about["uid"]:
         return ours
-    kept = {path: entry for path, entry in theirs.files.items() if part_of(path) not in what}
+    sent = {*what} if any(part_of(path) == "checkpoints" for path in ours.files) else {*what} - {"checkpoints"}
+    kept = {path: entry for path, entry in theirs.files.items() if part_of(path) not in sent}
     return Manifest({**kept, **ours.files}, ours.about)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,11 +23,14 @@ from clew.runs.disk import Reserve, explained
 from clew.runs.environment import environment
 from clew.runs.following import tracker_places
 from clew.runs.result import LOG_TAIL_LINES, log_tail
-from clew.session.lifecycle import Lifecycle
+from clew.session.lifecycle import Fetched, Lifecycle
 from clew.session.session import Session
 from clew.session.surface import Outcome, RunStopped
 
 ConfigT = TypeVar("ConfigT")
+
+Copies = Callable[[Run, int, Collection[int]], Fetched | None]
+"""``copies(run, attempt, steps)`` does what :meth:`Lifecycle.fetch` says."""
 
 EXIT_CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 3, State.INTERRUPTED: 4}
 REPLACED = 5
@@ -68,6 +71,7 @@ class Attempt(Lifecycle):
         fingerprints: Says what the files were that a run's config names: config key to hash.
         printed: Knows when all that was printed is in the log; None when there is no filter before it.
         tells: Whether to log what went wrong; not where it is passed on to whoever shows it.
+        copies: Fetches checkpoints from where their copies are; None where nobody does.
 
     Attributes:
         opened: Makes the session.
@@ -84,6 +88,7 @@ class Attempt(Lifecycle):
         printed: Printed | None = None,
         *,
         tells: bool = True,
+        copies: Copies | None = None,
     ) -> None:
         self.outcome = Outcome()
         self.end: End | None = None
@@ -94,6 +99,7 @@ class Attempt(Lifecycle):
         self._fingerprints = fingerprints
         self._printed = printed or Printed()
         self._tells = tells
+        self._copies = copies
         self.opened: Callable[..., Session[Any]] = Session
         self._reserve = Reserve(run.path)
         self._session: Session[Any] | None = None
@@ -147,6 +153,10 @@ class Attempt(Lifecycle):
         """Begin a run as which the process goes on; see :class:`Lifecycle`."""
         _announce(run, attempt)
         self._follow(run, attempt)
+
+    def fetch(self, run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+        """Bring back a checkpoint from where its copies are; see :class:`Lifecycle`."""
+        return None if self._copies is None else self._copies(run, attempt, steps)
 
     @property
     def exit_code(self) -> int:

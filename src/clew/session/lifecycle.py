@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from clew.runs import Artifact, Owner, Run, State
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A checkpoint that was fetched from elsewhere.
+
+    Attributes:
+        step: Its finished steps.
+        source: From where.
+        bytes: Its size.
+        fetched: As much of it as was not here already.
+    """
+
+    step: int
+    source: str
+    bytes: int
+    fetched: int
 
 
 class Lifecycle:
@@ -28,6 +46,19 @@ class Lifecycle:
 
     def entered(self, run: Run, attempt: int) -> None:
         """Begin a run as which the process goes on; its attempt is claimed already."""
+
+    def fetch(self, run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+        """Bring back the newest of a run's checkpoints from where its copies are, since none here can be used.
+
+        Args:
+            run: The run.
+            attempt: The attempt that is to go on from it.
+            steps: Of those that the run has saved, and that still count.
+
+        Returns:
+            What was fetched; None where nothing says that there are copies.
+        """
+        return None
 
 
 def share_log(parent: Path, child: Path) -> None:

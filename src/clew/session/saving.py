@@ -8,7 +8,7 @@ training stands in the journal at once, and ends the run, or lets it pause, at t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,6 +20,7 @@ from clew.errors import UserError
 from clew.logs.logger import Logger
 from clew.runs import JournalWriter, Run
 from clew.runs.files import read_json, write_json
+from clew.session.lifecycle import Fetched
 from clew.session.surface import CheckpointConfig, Snapshotting, Surface
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Saver:
         journal: Where checkpoints are noted.
         known: ``known(step)`` returns what the session itself has to keep with a state; empty for nothing.
         clock: Seconds, for saves by time.
+        fetch: ``fetch(steps)`` brings back one of these checkpoints from where their copies are, if there are any.
 
     Attributes:
         store: The run's checkpoints.
@@ -52,14 +54,17 @@ class Saver:
         known: Callable[[int], Known],
         *,
         clock: Callable[[], float] = time.monotonic,
+        fetch: Callable[[Collection[int]], Fetched | None] = lambda steps: None,
     ) -> None:
         self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.holding(attempt))
         self.surface: Surface | None = None
         self.policy = CheckpointConfig()
         self.saved_step: int | None = None
+        self._run = run
         self._journal = journal
         self._known = known
         self._clock = clock
+        self._fetch = fetch
         self._began = clock()
         self._due: tuple[int, str] = (-1, "")
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
@@ -68,12 +73,34 @@ class Saver:
         self._failure: tuple[int, BaseException] | None = None
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that verifies, and note what is wrong with newer ones."""
+        """Return the newest checkpoint that verifies, and note what is wrong with newer ones.
+
+        Where none does, though the run has saved some, the newest is fetched from where their copies are.
+
+        Raises:
+            ClewError: If there should be copies, and none can be had.
+        """
         checkpoint, bad = self.store.newest_good()
         for step, problem in bad.items():
             self._journal.write("checkpoint_bad", at=step, problem=problem)
             self._log.warning(f"checkpoint step {step} cannot be used: {problem}", step=step)
-        return checkpoint
+        return checkpoint or self._fetched(bad)
+
+    def _fetched(self, bad: Collection[int]) -> Checkpoint | None:
+        self._journal.flush()
+        steps = {*bad, *(event["step"] for event in self._run.events("checkpoint"))}
+        found = self._fetch(steps) if steps else None
+        if found is None:
+            return None
+        self._journal.write(
+            "checkpoint_fetched", at=found.step, source=found.source, bytes=found.bytes, fetched=found.fetched
+        )
+        self._log.warning(
+            f"no checkpoint here can be used: step {found.step} was fetched from {found.source} "
+            f"({found.fetched:,} of {found.bytes:,} bytes were not here)",
+            step=found.step,
+        )
+        return self.store.newest_good()[0]
 
     def load(self, checkpoint: Checkpoint) -> Known:
         """Restore the trainer, and return what the session has kept with that state."""

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -82,7 +83,8 @@ class Session(Generic[ConfigT]):
         self._journal = JournalWriter(run.path / "journal", attempt)
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._lease = LeaseKeeper(run.states, attempt)
-        self._saver = Saver(run, attempt, self._journal, self._known)
+        fetch = partial(self._lifecycle.fetch, run, attempt)
+        self._saver = Saver(run, attempt, self._journal, self._known, fetch=fetch)
         self._steering = Steering(run, attempt, self._journal)
         self._space = Space(run, self._journal)
         self._restored: int | None = None

@@ -95,6 +95,11 @@ def _bad_checkpoint(event: Event) -> Told:
     return f"the checkpoint cannot be used: {event.get('problem')}", "bad"
 
 
+def _fetched(event: Event) -> Told:
+    missing, whole = size(to_float(event.get("fetched")) or 0), size(to_float(event.get("bytes")) or 0)
+    return f"no checkpoint here can be used; fetched from {event.get('source')} ({missing} of {whole})", "bad"
+
+
 def _unsaved(event: Event) -> Told:
     return f"the state could not be saved: {event.get('reason')}", "bad"
 
@@ -139,6 +144,7 @@ _TELLERS: Mapping[str, Callable[[Event], Told]] = {
     "resumed": lambda event: ("no longer paused", "plain"),
     "checkpoint": _checkpoint,
     "checkpoint_bad": _bad_checkpoint,
+    "checkpoint_fetched": _fetched,
     "checkpoint_failed": _unsaved,
     "disk_full": _unsaved,
     "metric": _metric,
