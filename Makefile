@@ -64,8 +64,9 @@ crash: $(READY)
 
 # What `make test` takes samples of. Both parts may be ended and begun again; the second goes on where it was.
 faults: $(READY)
-	CLEW_FAULTS=all $(BIN)/python -m pytest tests/faults --timeout 7200
-	$(BIN)/python scripts/faults.py
+	mkdir -p demo
+	CLEW_FAULTS=all $(BIN)/python -m pytest -q -n 2 --timeout 7200 --junitxml demo/faults.xml tests/faults
+	$(BIN)/python scripts/faults.py --counted demo/faults.xml
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable '.[bench]'

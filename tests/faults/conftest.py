@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "checkpoints"))  # damage.py
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,16 @@ import random
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import counting
+
 from clew.checkpoints import CheckpointStore
 from clew.jobs import create_job_run, load_job
-from clew.runs import Run, State, Workspace
+from clew.runs import Owner, Run, State, Workspace
 from clew.runs.files import file_digest
 from clew.targets import LocalTarget
 from clew.targets.local import LocalWorker
@@ -22,7 +25,10 @@ from clew.targets.watching import Silent, follow
 
 SECONDS = 300.0
 """After which something that should have happened did not."""
+STARTING = 0.1
+"""The share of attempts that are killed while they start."""
 _TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 200, "validation_size": 20, "test_size": 20}
+_CPU = {"device": "cpu", "threads": 1}
 
 
 @dataclass(frozen=True)
@@ -33,34 +39,50 @@ class Case:
         config: Of its job.
         every: Steps between its checkpoints.
         spread: Seconds after an attempt's first step within which it is killed.
+        waits: Whether the training waits for each save; else it goes on beside it.
+        ranks: Processes that train together.
+        needs_model: Whether it begins with a model.
     """
 
     config: Mapping[str, Any]
     every: int
     spread: float
+    waits: bool = True
+    ranks: int = 1
     needs_model: bool = False
 
+    @property
+    def most(self) -> int:
+        """How many finished steps a kill may cost."""
+        return self.every if self.waits else 2 * self.every
 
-def _pretrain(**runtime: int) -> dict[str, Any]:
-    return {
+
+def _pretrain(*, waits: bool, ranks: int = 1) -> Case:
+    config = {
         "job": "pretrain",
         "model": {"depth": 1},
         "data": {"seq_len": 32},
         "training": {"steps": 1500, "batch_size": 8, "log_every": 1, "validate_every": 100},
-        "checkpoint": {"every": 10},
-        "runtime": {"device": "cpu", "threads": 1, **runtime},
+        "checkpoint": {"every": 10, "asynchronous": not waits},
+        "runtime": {**_CPU, "ranks": ranks},
+        **({"mesh": {"preset": "ddp"}} if ranks > 1 else {}),
     }
+    # The first save of a process takes a second or two, in which libraries are imported.
+    return Case(config, 10, 2.5, waits, ranks)
 
 
 CASES = {
-    "pretrain": Case(_pretrain(), 10, 0.5),
-    "pretrain-2": Case({**_pretrain(ranks=2), "mesh": {"preset": "ddp"}}, 10, 0.8),
+    "pretrain": _pretrain(waits=False),
+    "pretrain-sync": _pretrain(waits=True),
+    "pretrain-2": _pretrain(waits=False, ranks=2),
+    "pretrain-2-sync": _pretrain(waits=True, ranks=2),
+    # Hugging Face's Trainer writes its own checkpoints, from the live model: the training always waits for them.
     "sft": Case(
         {
             "job": "sft",
             "training": {"steps": 120, "batch_size": 8, "lr": 1e-3, "log_every": 1},
             "checkpoint": {"every": 5},
-            "runtime": {"device": "cpu", "threads": 1},
+            "runtime": _CPU,
         },
         5,
         1.0,
@@ -72,7 +94,7 @@ CASES = {
             "training": {"steps": 60, "prompts_per_step": 2, "generations": 4, "lr": 1e-3, "beta": 0.05},
             "sampling": {"max_new_tokens": 6},
             "checkpoint": {"every": 4},
-            "runtime": {"device": "cpu", "threads": 1},
+            "runtime": _CPU,
         },
         4,
         1.5,
@@ -86,18 +108,20 @@ class Killed:
     """What was found after one kill.
 
     Attributes:
-        step: The last finished step that the journal tells of.
+        step: The last step that the attempt had finished; 0 when it had finished none.
         safe: The step of the newest checkpoint that verifies.
         when: What the run was doing: ``starting`` or ``training``.
+        problems: What does not hold of that which was promised.
     """
 
     step: int
     safe: int
     when: str
+    problems: tuple[str, ...] = ()
 
     @property
     def lost(self) -> int:
-        """How many steps must be done again."""
+        """How many finished steps must be done again."""
         return max(0, self.step - self.safe)
 
 
@@ -123,6 +147,7 @@ def make(workspace: Workspace, case: str, name: str, steps: int | None = None) -
     if (workspace.runs / name / "run.json").is_file():
         return workspace.find_run(name)
     config = {**CASES[case].config, "name": name, "task": _TASK}
+    config["job"] = f"{counting.__file__}:{config['job']}"
     if steps is not None:
         config["training"] = {**config["training"], "steps": steps}
     if CASES[case].needs_model:
@@ -139,43 +164,63 @@ def finish(run: Run) -> None:
 
 def kill_once(run: Run, case: Case, moments: random.Random) -> Killed | None:
     """Start the next attempt and kill all its processes at a random moment; None when it came to its end before."""
+    if run.state is State.COMPLETED:
+        return None
+    before = _safe_step(run)
     worker = LocalTarget().launch(run)
-    group = os.getpgid(run.states.read().owner.pid)  # type: ignore[union-attr]
-    attempt = run.states.read().attempt
-    starting = moments.random() < 0.1
-    deadline = time.monotonic() + SECONDS
-    while not starting and not _has_stepped(run, attempt) and run.state is State.RUNNING:
-        assert time.monotonic() < deadline, "it does not begin to train"
-        time.sleep(0.02)
-    _wait(worker, moments.uniform(0, 2.0 if starting else case.spread))
-    if worker.poll() is State.COMPLETED:
-        return None
-    os.killpg(group, signal.SIGKILL)
-    ended = follow(worker, Silent())
-    if ended is State.COMPLETED:
-        return None
-    assert ended is State.INTERRUPTED, (ended, run.result)
-    return _found(run, "training" if _has_stepped(run, attempt) else "starting")
-
-
-def _has_stepped(run: Run, attempt: int) -> bool:
-    path = run.path / "journal" / f"{attempt}-0.jsonl"
-    return path.exists() and b'"metric"' in path.read_bytes()
+    now = run.states.read()
+    is_starting, seconds = moments.random() < STARTING, moments.random()
+    if is_starting:
+        _wait(worker, 2.0 * seconds)
+    else:
+        began = time.monotonic()
+        while counting.finished(run, now.attempt) == 0 and worker.poll() is State.RUNNING:
+            if time.monotonic() - began > SECONDS:
+                _killed(worker, now.owner)
+                return Killed(0, before, "starting", (f"it did not begin to train within {SECONDS:.0f} s",))
+            time.sleep(0.01)
+        _wait(worker, case.spread * seconds)
+    ended = worker.poll()
+    if ended is not State.COMPLETED:
+        ended = _killed(worker, now.owner)
+    return None if ended is State.COMPLETED else _found(run, now.attempt, ended, before, case)
 
 
 def _wait(worker: LocalWorker, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and worker.poll() is not State.COMPLETED:
-        time.sleep(0.005)
+    while (left := deadline - time.monotonic()) > 0 and worker.poll() is not State.COMPLETED:
+        time.sleep(min(0.02, left))
 
 
-def _found(run: Run, when: str) -> Killed:
-    """Look at what a kill has left: all that was promised must be there."""
+def _killed(worker: LocalWorker, owner: Owner | None) -> State:
+    """Kill all processes of an attempt, unless it has ended meanwhile, and return what is said of it then."""
+    with suppress(ProcessLookupError):
+        if owner is not None and owner.is_alive():
+            os.killpg(os.getpgid(owner.pid), signal.SIGKILL)
+    return follow(worker, Silent())
+
+
+def _safe_step(run: Run) -> int:
+    good, _ = CheckpointStore(run.checkpoints).newest_good()
+    return good.step if good else 0
+
+
+def _found(run: Run, attempt: int, ended: State, before: int, case: Case) -> Killed:
+    """Look at what a kill has left, of an attempt that began where ``before`` was safe."""
     good, bad = CheckpointStore(run.checkpoints).newest_good()
-    assert bad == {}, bad
+    safe, step = good.step if good else 0, counting.finished(run, attempt)
+    lost = max(0, step - safe)
     steps = [event["step"] for event in run.events("metric") if "loss" in event["values"]]
-    assert len(steps) == len(set(steps)), "a step stands there twice"
-    return Killed(max(steps, default=0), good.step if good else 0, when)
+    wrong = {
+        f"it ended as {ended}: {run.result and run.result.failure}": ended is not State.INTERRUPTED,
+        f"checkpoints are damaged: {bad}": bool(bad),
+        f"step {before} was safe, and now {safe} is": safe < before,
+        f"{lost} steps are lost, and {case.most} may be": lost > case.most,
+        "a step stands in the journal twice": len(steps) != len(set(steps)),
+        "a step that is safe is not in the journal": not set(range(1, safe + 1)) <= set(steps),
+    }
+    when = "training" if step else "starting"
+    return Killed(step, safe, when, tuple(text for text, is_so in wrong.items() if is_so))
 
 
 def differences(whole: Run, killed: Run) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from enumeration import ALL, NEVER
 from shimmed import EVERY, Fault, Mode
 
 from clew.checkpoints import CheckpointStore
+from clew.cli.main import main
 from clew.runs import Fenced, IllegalMove, Owner, Run, RunInfo, State, StateFile, Workspace, create_run
 from clew.runs.states import LEASE_SECONDS
 from clew.session.lease import LeaseKeeper
@@ -93,16 +95,43 @@ def test_of_two_that_resume_at_once_exactly_one_wins_each_time(tmp_path, state):
         assert states.read().attempt == before + 1
 
 
-def test_of_two_commands_that_resume_at_once_one_wins_and_the_other_is_told(tmp_path):
-    for number in range(10 if ALL else 1):
-        run = tiny_run(Workspace(tmp_path), name=f"a{number}", until=40, pause=0.02)
-        words = [sys.executable, "-m", "clew.cli.main", "--workspace", str(tmp_path), "resume", run.id, "--detach"]
-        both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-        said = [one.communicate(timeout=120)[0] for one in both]
-        assert "started, attempt 1" in "".join(said), said
+def _command(workspace, name, barrier, results):
+    said = io.StringIO()
+    barrier.wait(timeout=60)
+    with redirect_stdout(said), redirect_stderr(said):
+        code = main(["--workspace", str(workspace), "resume", name, "--detach"])
+    results.put((code, said.getvalue()))
+
+
+def test_of_two_commands_that_resume_a_run_at_once_one_wins_each_time_and_the_other_is_told(tmp_path):
+    """The commands are carried out by processes that have imported everything, so that they meet."""
+    context = multiprocessing.get_context("fork")
+    for number in range(200 if ALL else 3):
+        run = tiny_run(Workspace(tmp_path), name=f"a{number}", until=7)
+        barrier, results = context.Barrier(2), context.Queue()
+        both = [context.Process(target=_command, args=(tmp_path, run.id, barrier, results)) for _ in range(2)]
+        for one in both:
+            one.start()
+        codes, said = zip(*(results.get(timeout=60) for _ in both), strict=True)
+        for one in both:
+            one.join(timeout=60)
+        winners = [text for text in said if "started, attempt 1" in text]
+        assert (len(winners), min(codes), max(codes) in (0, 2)) == (1, 0, True), said
         wait_until(lambda run=run: run.state is State.COMPLETED)
         assert run.states.read().attempt == 1
-        assert [event["step"] for event in run.events("metric")] == list(range(1, 41))
+        assert [path.name for path in (run.path / "journal").iterdir()] == ["1-0.jsonl"]
+        assert [event["step"] for event in run.events("metric")] == list(range(1, 8))
+
+
+def test_of_two_commands_of_a_shell_that_resume_at_once_one_wins_and_the_other_is_told(tmp_path):
+    run = tiny_run(Workspace(tmp_path), name="a", until=40, pause=0.02)
+    words = [sys.executable, "-m", "clew.cli.main", "--workspace", str(tmp_path), "resume", run.id, "--detach"]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=120)[0] for one in both]
+    assert sum("started, attempt 1" in text for text in said) == 1, said
+    wait_until(lambda: run.state is State.COMPLETED)
+    assert run.states.read().attempt == 1
+    assert [event["step"] for event in run.events("metric")] == list(range(1, 41))
 
 
 # An owner that slept.

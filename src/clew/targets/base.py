@@ -12,6 +12,10 @@ class Worker(Protocol):
 
     run: Run
 
+    @property
+    def is_adopted(self) -> bool:
+        """Whether somebody else has started it."""
+
     def poll(self) -> State:
         """Return the run's state now; a worker that ended without saying so is recorded as such first."""
 

@@ -68,6 +68,11 @@ class LocalWorker:
         return state
 
     @property
+    def is_adopted(self) -> bool:
+        """Whether somebody else has started it."""
+        return self._process is None
+
+    @property
     def is_gone(self) -> bool:
         """Whether the process itself has ended, as far as it is a child of this one."""
         return self._process is None or self._process.returncode is not None
