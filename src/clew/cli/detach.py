@@ -33,9 +33,13 @@ _POLL_SECONDS = 0.05
 
 
 def detach_run(run: Run) -> int:
-    """Start a run's worker and say how to get at it."""
-    LocalTarget().launch(run)
-    print(f"{run.id}: started, attempt {run.states.read().attempt}")
+    """Start a run's worker and say how to get at it; of several callers at the same time one has started it."""
+    worker = LocalTarget().launch(run)
+    attempt = run.states.read().attempt
+    if worker.is_adopted:
+        print(f"{run.id} is running already, attempt {attempt}")
+        return 0
+    print(f"{run.id}: started, attempt {attempt}")
     print(f"  clew logs -f {run.id} follows its output, clew resume {run.id} its progress; clew stop {run.id} ends it")
     return 0
 
