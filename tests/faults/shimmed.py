@@ -106,11 +106,11 @@ class Zygote:
 
     def __init__(self, shim: Path, scratch: Path) -> None:
         self._scratch = scratch
-        paths = [HERE, HERE.parent, HERE.parent / "lineage"]
+        paths = [HERE, HERE.parent, HERE.parent / "lineage", os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             "LD_PRELOAD": str(shim),
-            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in paths if path),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         with (scratch / "stderr").open("wb") as said:
