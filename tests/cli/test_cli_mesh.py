@@ -34,6 +34,16 @@ layers.*.mlp.down.weight         x4  256 x 704  embed mlp    embed/fsdp mlp/tens
 norm.weight                          256        embed        embed/fsdp               whole         256 B
 head.weight                          258 x 256  vocab embed  vocab/tensor embed/fsdp  vocab/tensor  33.0 kB
 
+activation  shape           axes              in compute               on a device
+tokens      12 x 128        batch seq         batch/fsdp               3.1 kB
+stream      12 x 128 x 256  batch seq embed   batch/fsdp               393.2 kB
+query       12 x 128 x 256  batch seq heads   batch/fsdp heads/tensor  196.6 kB
+key         12 x 128 x 128  batch seq kv      batch/fsdp kv/tensor     98.3 kB
+value       12 x 128 x 128  batch seq kv      batch/fsdp kv/tensor     98.3 kB
+mixed       12 x 128 x 256  batch seq heads   batch/fsdp heads/tensor  196.6 kB
+gated       12 x 128 x 704  batch seq mlp     batch/fsdp mlp/tensor    540.7 kB
+logits      12 x 128 x 258  batch seq logits  batch/fsdp               396.3 kB
+
 memory                  on a device
 weights                 1.5 MB
 gradients               1.5 MB
@@ -72,6 +82,30 @@ def test_programs_read_it_as_json(config, capsys):
     assert "leaves 1000 of data x fsdp = 1024 slices empty" in found["warnings"][0]
 
 
+def test_a_stream_that_is_split_is_gathered_and_scattered_where_it_was_added_up(config, capsys):
+    found = {}
+    for preset in ("fsdp+tp", "fsdp+tp+sp"):
+        assert main(["mesh", config, "--devices", "8", f"mesh.preset={preset}", "--json"]) == 0
+        found[preset] = json.loads(capsys.readouterr().out)
+    whole, parts = ({one["name"]: one for one in plan["activations"]} for plan in found.values())
+    assert (parts["stream"]["compute"], parts["logits"]["compute"]) == (
+        [["data", "fsdp"], ["tensor"], []],
+        [["data", "fsdp"], [], ["tensor"]],
+    )
+    assert all(whole[name]["bytes_per_device"] == 2 * parts[name]["bytes_per_device"] for name in ("stream", "logits"))
+    assert all(whole[name] == parts[name] for name in whole if name not in ("stream", "logits"))
+    summed, moved = (
+        {(one["op"], one["what"]): one for one in plan["collectives"] if one["axis"] == "tensor"}
+        for plan in found.values()
+    )
+    sent = [sum(one["sent_per_device"] for one in ones.values()) for ones in (summed, moved)]
+    assert {op for op, _ in moved} == {"all-gather", "reduce-scatter", "all-reduce"}
+    assert [what for op, what in moved if op == "all-reduce"] == ["sums of the loss", "gradients of norms"]
+    assert sent[1] < sent[0]
+    estimates = [plan["bytes_per_device"]["activations"] for plan in found.values()]
+    assert estimates[1] < estimates[0]
+
+
 def test_values_of_the_config_count(config, capsys):
     words = ["mesh", config, "--devices", "1", "--json", "model.depth=2", "training.optimizer.type=muon"]
     assert main([*words, "tokenizer.type=bpe", "tokenizer.vocab_size=1000"]) == 0
@@ -91,6 +125,18 @@ def test_values_of_the_config_count(config, capsys):
             ["--devices", "8", "mesh.preset=tp"],
             "mesh.compute.heads: layers.0.attention.query.weight [256, 256]: the 4 heads of 'heads' do not divide by "
             "tensor=8",
+        ),
+        (
+            ["--devices", "2", "mesh.preset=tp+sp", "data.seq_len=127"],
+            "mesh.compute.seq: the 127 positions of a sample do not divide by tensor=2",
+        ),
+        (
+            ["--devices", "2", "mesh.preset=tp", "mesh.compute.seq=context"],
+            "mesh.compute.seq: 'seq' cannot be split over 'context': PyTorch's context parallel has no attention",
+        ),
+        (
+            ["--devices", "2", "mesh.preset=tp+sp", "mesh.at_rest.mlp=null", "mesh.compute.mlp=null"],
+            "mesh.compute.seq: 'seq' is split over 'tensor', but layers.0.mlp.gate.weight not along 'mlp'",
         ),
         (
             ["--devices", "2", "mesh.preset=tp", "mesh.compute.mlp=tensr"],

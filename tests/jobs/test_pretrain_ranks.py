@@ -14,8 +14,9 @@ import pytest
 
 from clew.cli.main import main
 from clew.errors import UserError
-from clew.jobs import create_job_run, load_job
-from clew.jobs.layout import choose, layout_of
+from clew.jobs import create_job_run, load_job, load_run_config
+from clew.jobs.layout import choose_layout as choose
+from clew.jobs.layout import layout_of
 from clew.runs import Command, Owner, Run, State, Workspace
 from clew.runs.files import read_json
 from clew.targets import LocalTarget
@@ -71,8 +72,9 @@ def paused_at(run: Run, step: int, *, before: int | None = None):
 def numbers(run: Run) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for event in run.events("metric"):
-        names = ("loss", "grad_norm", "tokens", "val_loss")
-        found.setdefault(event["step"], {}).update({n: v for n, v in event["values"].items() if n in names})
+        names = ("loss", "grad_norm", "tokens", "val_loss", "epoch")
+        kept = {n: v for n, v in event["values"].items() if n in names or n.startswith("eval/")}
+        found.setdefault(event["step"], {}).update(kept)
     return found
 
 
@@ -143,16 +145,18 @@ def test_an_error_of_one_rank_is_the_error_of_the_run(tmp_path, monkeypatch):
     assert "ValueError: this disk is broken" in "\n".join(failure.log_tail)
 
 
-def test_a_layout_changes_neither_the_hash_nor_the_config(tmp_path):
+def test_a_layout_changes_no_hash_and_is_remembered_with_what_it_was(tmp_path):
     workspace = Workspace(tmp_path)
     one, two = create(workspace, "one"), create(workspace, "two", ranks=2)
     assert one.info.config_hash == two.info.config_hash
-    before = one.config_path.read_text()
     choose(one, ranks=4, mesh="fsdp+tp")
-    assert one.config_path.read_text() == before
-    assert read_json(one.path / "layout.json")["runtime.ranks"] == 4
+    assert load_job(one.config_path).config_hash == one.info.config_hash
+    assert load_run_config(one).runtime.ranks == 4
     choose(one, ranks=2)
-    assert layout_of(one)["mesh.preset"] == "fsdp+tp"
+    assert layout_of(one) == {"runtime.ranks": 2, "mesh.preset": "fsdp+tp"}
+    said = read_json(one.path / "origins.json")["runtime.ranks"]
+    layers = [(one["layer"], one["value"]) for one in (said, *said["shadowed"])]
+    assert layers[:3] == [("resume", 2), ("resume", 4), ("file", 1)]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,10 @@ def test_a_layout_changes_neither_the_hash_nor_the_config(tmp_path):
     [
         ({"mesh": {"preset": "none"}}, "nothing says what 2 processes share"),
         ({"mesh": {"preset": "fsdp", "fsdp": 3}}, "does not fill 2 devices"),
-        ({"evaluate": {"every": 5}}, "problems are asked in one process only"),
+        (
+            {"mesh": {"preset": "tp+sp"}, "data": {"seq_len": 15}},
+            "the 15 positions of a sample do not divide",
+        ),
         ({"training": {"steps": 2, "compile": True}}, "compiled models train in one process only"),
         ({"training": {"steps": 2, "optimizer": {"type": "muon"}}}, "muon needs whole matrices"),
         ({"live": {"health_every": 5}}, "the health of shards cannot be told"),

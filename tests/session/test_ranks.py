@@ -10,6 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from clew.checkpoints import CheckpointStore
+from clew.inspection.samples import Scores
 from clew.runs import Command, Owner, RunInfo, State, create_run
 from clew.session import CheckpointConfig, RunStopped, Setting
 from clew.session.helping import Helping
@@ -27,6 +28,8 @@ class Counter:
         self.rates: list[float] = []
         self.evaluated: list[int] = []
         self.error: Exception | None = None
+        self.selections: list[list[int] | None] = []
+        self.scored: list[int] = []
 
     def count(self) -> None:
         self.step += 1
@@ -58,6 +61,31 @@ class Counter:
     def evaluate(self):
         self.evaluated.append(self.step)
         return {"value": self.value}
+
+    def select(self, selection):
+        self.selections.append(None if selection is None else selection.parts[0].ids.tolist())
+
+    def scorer(self, split):
+        return Lengths(self)
+
+
+class Lengths:
+    """Ten samples, of which the last are the hardest."""
+
+    batch_size = 4
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def __len__(self) -> int:
+        return 10
+
+    def score(self, ids, *, tokens=False):
+        self._counter.scored += ids.tolist()
+        return Scores(ids.astype(float))
+
+    def fields(self, ids):
+        return [{"text": str(number), "length": int(number)} for number in ids]
 
 
 class Alive:
@@ -236,11 +264,55 @@ def test_a_signal_to_any_rank_saves_and_ends_all(run):
     assert CheckpointStore(run.checkpoints).all()[0].step == ends[0][1] >= 9
 
 
-def test_what_is_done_in_one_process_only_is_rejected_with_a_way_out(run):
-    run.inbox.post(Command("select", {"recipe": {"fraction": 0.5}}, at=5))
+@pytest.mark.parametrize(
+    ("recipe", "ids", "scored"),
+    [("hardest 30%", [7, 8, 9], True), ("where length < 2", [0, 1], False), ("ids [3, 5]", [3, 5], False)],
+)
+def test_every_rank_trains_on_what_was_chosen_and_all_look_at_the_samples_for_it(run, recipe, ids, scored):
+    run.inbox.post(Command("select", {"recipe": recipe}, at=5))
+    _, counters = attempt(run)
+    ((verb, outcome, step),) = outcomes(run)
+    assert (verb, outcome, step) == ("select", "applied", 5)
+    assert [counter.selections for counter in counters] == [[ids]] * RANKS
+    assert [counter.scored for counter in counters] == [list(range(10)) if scored else []] * RANKS
+
+
+def test_a_selection_is_taken_back_and_chosen_again_in_every_rank(run):
+    run.inbox.post(Command("select", {"recipe": "ids [1]"}, at=5))
+    run.inbox.post(Command("select", {"recipe": "all"}, at=6))
+    run.inbox.post(Command("stop", at=8))
+    _, counters = attempt(run, every=4)
+    assert [counter.selections for counter in counters] == [[[1], None]] * RANKS
+    run.inbox.post(Command("select", {"recipe": "ids [2]"}, at=9))
+    _, counters = attempt(run, until=12)
+    assert [counter.selections[-1] for counter in counters] == [[2]] * RANKS
+
+
+def test_an_inspection_is_the_work_of_all_ranks(run):
+    run.inbox.post(Command("inspect", {"clusters": 2}, at=5))
+    _, counters = attempt(run)
+    (event,) = run.events("command")
+    assert (event["outcome"], event["result"]["samples"], event["result"]["loss"]) == ("applied", 10, 4.5)
+    assert [counter.scored for counter in counters] == [list(range(10))] * RANKS
+
+
+def test_what_one_process_cannot_choose_is_rejected_and_the_others_have_changed_nothing(run):
+    run.inbox.post(Command("select", {"recipe": "where length > 99"}, at=5))
+    ends, counters = attempt(run)
+    ((_, outcome, _),) = outcomes(run)
+    assert outcome.startswith('rejected: where "length > 99" chooses none of the 10 samples')
+    assert [counter.selections for counter in counters] == [[]] * RANKS
+    assert ends == [(State.COMPLETED, 40)] * RANKS
+
+
+def test_what_is_done_in_one_process_only_is_rejected_with_the_reason_and_a_way_out(run):
+    run.inbox.post(Command("merge", {"sources": ["."]}, at=5))
     attempt(run)
     ((_, outcome, _),) = outcomes(run)
-    assert outcome.startswith("rejected")
+    assert outcome == (
+        "rejected: nothing can be merged in a run of several ranks (stop it, and go on in one process: "
+        "clew resume RUN --ranks 1)"
+    )
 
 
 def test_a_run_of_several_ranks_does_not_go_on_as_another_one_and_bears_no_child(run):

@@ -1,4 +1,4 @@
-"""Processes of a mesh, and what they find out: run by :mod:`test_equality`, in processes of their own."""
+"""Processes of a mesh, and what each of them finds out: run by :mod:`test_equality`, in processes of their own."""
 
 from __future__ import annotations
 
@@ -16,36 +16,32 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clew.data.packing import IGNORED
+from clew.data.packing import IGNORED, Batch
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
 from clew.sharding import MeshConfig
-from clew.sharding.devices import (
-    build_mesh,
-    clip_gradients,
-    data_rank,
-    full_tensor,
-    global_sum,
-    local_part,
-    local_slices,
-    shard_batch,
-    sync_gradients,
-)
+from clew.sharding.devices import build_mesh, full_tensor, local_part, local_slices, sync_gradients
 from clew.sharding.parallel import declare, parallelize
-from clew.sharding.plan import plan
+from clew.sharding.plan import Plan, plan
 from clew.sharding.work import Work
-from clew.train.losses import summed_loss
+from clew.train.losses import accumulate_gradients, summed_loss
+from clew.train.meshed import Meshed
+from clew.train.scoring import WindowScorer
+from clew.train.slices import Slices, Whole
 
-VOCAB, CONTEXT, BATCH, MICRO_STEPS, STEPS, MAX_NORM = 37, 16, 8, 2, 2, 0.3
-DEADLINE = 200.0
+VOCAB, CONTEXT, MAX_NORM, PASSES = 37, 16, 0.3, 2
+DEADLINE = 240.0
 KINDS = {
     "all-gather": ("all_gather", "allgather"),
     "reduce-scatter": ("reduce_scatter",),
     "all-reduce": ("all_reduce", "allreduce"),
 }
+BATCHES = {"ragged": 8, "does not divide": 7, "some slices have no targets": 8}
+"""Samples in each batch, by what is special about it; each is a step of the training."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,17 @@ class Case:
 
     mesh: MeshConfig
     model: Callable[[], nn.Module]
+    weighed: bool = False
+    """Whether what its passes keep is compared with the estimate."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether single samples are looked at: only the native decoder's are."""
+        return self.model in (decoder, untied, four_kv_heads, deep)
 
 
-def start(ranks: int, folder: Path, names: list[str]) -> dict[str, dict[str, float]]:
-    """Run cases on some processes, and return how far each is from one process alone."""
+def start(ranks: int, folder: Path, names: list[str]) -> list[dict[str, dict[str, float]]]:
+    """Run cases on some processes, and return of each how far it finds each case from one process alone."""
     # One process imports torch, and the ranks are copies of it.
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
     processes = mp.start_processes(
@@ -70,7 +73,7 @@ def start(ranks: int, folder: Path, names: list[str]) -> dict[str, dict[str, flo
     finally:
         for process in processes.processes:
             process.kill()
-    return json.loads((folder / "found.json").read_text())
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(ranks)]
 
 
 def _rank(rank: int, ranks: int, folder: str, names: list[str]) -> None:
@@ -79,8 +82,7 @@ def _rank(rank: int, ranks: int, folder: str, names: list[str]) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=90))
     try:
         found = {name: compare(CASES[name], ranks) for name in names}
-        if rank == 0:
-            Path(folder, "found.json").write_text(json.dumps(found))
+        Path(folder, f"found-{rank}.json").write_text(json.dumps(found))
     finally:
         dist.destroy_process_group()
 
@@ -154,84 +156,154 @@ def four_kv_heads() -> nn.Module:
     return decoder(kv_heads=4)
 
 
+def deep() -> nn.Module:
+    torch.manual_seed(1)
+    config = ModelConfig(depth=4, width=48, heads=4, kv_heads=2, mlp_width=128)
+    return Decoder(config, VOCAB, CONTEXT)
+
+
+def mesh(preset: str, data: int, fsdp: int, tensor: int, **rules: str | None) -> MeshConfig:
+    """A mesh of these sizes; rules for both tables, but for those of activations."""
+    inside = {axis: rule for axis, rule in rules.items() if axis not in ("seq", "logits")}
+    return MeshConfig(preset=preset, data=data, fsdp=fsdp, tensor=tensor, at_rest=inside, compute=rules)
+
+
 CASES = {
-    "2 ddp": Case(MeshConfig(preset="ddp"), decoder),
-    "2 fsdp": Case(MeshConfig(preset="fsdp"), decoder),
-    "2 tp": Case(MeshConfig(preset="tp"), decoder),
-    "2 tp, the vocabulary whole": Case(
-        MeshConfig(preset="tp", at_rest={"vocab": None}, compute={"vocab": None}), decoder
-    ),
-    "2 llama fsdp": Case(MeshConfig(preset="fsdp"), llama),
-    "2 llama tp": Case(MeshConfig(preset="tp"), llama),
-    "2 qwen tp": Case(MeshConfig(preset="tp"), qwen),
-    "2 gpt2 tp": Case(MeshConfig(preset="tp"), gpt2),
-    "2 gpt2 fsdp": Case(MeshConfig(preset="fsdp"), gpt2),
-    "4 ddp": Case(MeshConfig(preset="ddp"), decoder),
-    "4 fsdp": Case(MeshConfig(preset="fsdp"), untied),
-    "4 tp": Case(MeshConfig(preset="tp"), four_kv_heads),
-    "4 fsdp+tp": Case(MeshConfig(preset="fsdp+tp"), decoder),
-    "4 fsdp+tp along uneven rows": Case(MeshConfig(preset="fsdp+tp", at_rest={"embed": None}), decoder),
-    "4 hsdp": Case(MeshConfig(preset="hsdp"), decoder),
-    "4 ddp and tp": Case(MeshConfig(preset="tp", data=2, tensor=2), decoder),
+    "1 ddp": Case(mesh("ddp", 1, 1, 1), decoder),
+    "1 fsdp": Case(mesh("fsdp", 1, 1, 1), decoder),
+    "1 tp": Case(mesh("tp", 1, 1, 1), decoder),
+    "1 fsdp+tp": Case(mesh("fsdp+tp", 1, 1, 1), decoder),
+    "1 hsdp": Case(mesh("hsdp", 1, 1, 1), decoder),
+    "1 tp+sp": Case(mesh("tp+sp", 1, 1, 1), decoder),
+    "1 fsdp+tp+sp": Case(mesh("fsdp+tp+sp", 1, 1, 1), decoder),
+    "2 ddp": Case(mesh("ddp", 2, 1, 1), decoder),
+    "2 fsdp": Case(mesh("fsdp", 1, 2, 1), decoder),
+    "2 tp": Case(mesh("tp", 1, 1, 2), decoder),
+    "2 fsdp+tp": Case(mesh("fsdp+tp", 1, 1, 2), decoder),
+    "2 hsdp": Case(mesh("hsdp", 2, 1, 1), decoder),
+    "2 tp+sp": Case(mesh("tp+sp", 1, 1, 2), decoder),
+    "2 fsdp+tp+sp": Case(mesh("fsdp+tp+sp", 1, 1, 2), untied),
+    "2 tp, the vocabulary whole": Case(mesh("tp", 1, 1, 2, vocab=None), decoder),
+    "2 tp, the stream split and the logits whole": Case(mesh("tp", 1, 1, 2, seq="tensor"), decoder),
+    "2 tp, the stream split and the vocabulary whole": Case(mesh("tp", 1, 1, 2, seq="tensor", vocab=None), decoder),
+    "2 tp, the logits split and the stream whole": Case(mesh("tp", 1, 1, 2, logits="tensor"), untied),
+    "2 tp+sp, more layers": Case(mesh("tp+sp", 1, 1, 2), deep, weighed=True),
+    "2 llama fsdp": Case(mesh("fsdp", 1, 2, 1), llama),
+    "2 llama tp": Case(mesh("tp", 1, 1, 2), llama),
+    "2 llama tp, the logits split": Case(mesh("tp", 1, 1, 2, logits="tensor"), llama),
+    "2 qwen tp": Case(mesh("tp", 1, 1, 2), qwen),
+    "2 gpt2 tp": Case(mesh("tp", 1, 1, 2), gpt2),
+    "2 gpt2 fsdp": Case(mesh("fsdp", 1, 2, 1), gpt2),
+    "4 ddp": Case(mesh("ddp", 4, 1, 1), decoder),
+    "4 fsdp": Case(mesh("fsdp", 1, 4, 1), untied),
+    "4 tp": Case(mesh("tp", 1, 1, 4), four_kv_heads),
+    "4 tp+sp": Case(mesh("tp+sp", 1, 1, 4), four_kv_heads),
+    "2x2 fsdp+tp": Case(mesh("fsdp+tp", 1, 2, 2), decoder),
+    "2x2 fsdp+tp+sp": Case(mesh("fsdp+tp+sp", 1, 2, 2), decoder),
+    "2x2 fsdp+tp along uneven rows": Case(MeshConfig(preset="fsdp+tp", at_rest={"embed": None}), decoder),
+    "2x2 fsdp+tp, qwen": Case(mesh("fsdp+tp", 1, 2, 2), qwen),
+    "2x2 hsdp": Case(mesh("hsdp", 2, 2, 1), decoder),
+    "2x2 ddp and tp": Case(mesh("tp", 2, 1, 2), decoder),
+    "2x2 ddp and tp+sp": Case(mesh("tp+sp", 2, 1, 2), untied),
 }
+RANKS = {"1": 1, "2": 2, "4": 4, "2x2": 4}
+"""Processes of a case, by the beginning of its name."""
 
 
-def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of a step, ragged: the slices of the ranks have very different numbers of targets."""
-    random = np.random.default_rng(step)
-    inputs = random.integers(0, VOCAB, (BATCH, CONTEXT))
-    targets = random.integers(0, VOCAB, (BATCH, CONTEXT))
-    for row in range(BATCH):
-        targets[row, CONTEXT - row * 2 :] = IGNORED
-    return inputs, targets
+def batches() -> dict[str, Batch]:
+    """Inputs and targets of each step: the slices of the ranks have very different numbers of targets."""
+    made = {}
+    for number, (name, size) in enumerate(BATCHES.items()):
+        random = np.random.default_rng(number)
+        inputs, targets = random.integers(0, VOCAB, (2, size, CONTEXT))
+        for row in range(size):
+            targets[row, max(0, CONTEXT - row * (4 if name.startswith("some") else 2)) :] = IGNORED
+        made[name] = Batch(inputs, targets)
+    return made
+
+
+@dataclass(frozen=True)
+class Given:
+    """A batch, as samples of which all are asked for."""
+
+    whole: Batch
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.whole.inputs)
+
+    def batch(self, ids) -> Batch:
+        return Batch(self.whole.inputs[ids], self.whole.targets[ids])
+
+
+@dataclass
+class Training:
+    """A model, and how it is trained: on one process, or on a mesh."""
+
+    model: nn.Module
+    slices: Slices
+    num_slices: int = 1
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-3, fused=True)
+
+    def compute(self, batch: Batch) -> tuple[float, float, dict[str, torch.Tensor]]:
+        """Return the loss, the norm and, by name, the clipped gradients of a batch."""
+        self.optimizer.zero_grad()
+        own = self.slices.batch(Given(batch), np.arange(len(batch.inputs)))
+        loss = accumulate_gradients(
+            self.model,
+            own,
+            micro_batch_size=-(-len(own.inputs) // PASSES),
+            device=torch.device("cpu"),
+            precision=torch.float32,
+            num_targets=self.slices.count(own.num_targets),
+            before_pass=lambda last: self.slices.before_pass(self.model, last=last),
+            slices=self.slices,
+        )
+        norm = self.slices.clip(self.model.parameters(), MAX_NORM)
+        gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
+        return float(self.slices.total(loss)), float(norm), dict(self.slices.whole(gradients.items()))
 
 
 def compare(case: Case, ranks: int) -> dict[str, float]:
     """Train on one process and on the mesh, and return the largest differences; all ranks call it together."""
-    alone, shared = case.model(), case.model()
-    mesh = build_mesh(case.mesh.sizes(ranks), "cpu")
-    shared = parallelize(shared, case.mesh, mesh)
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True) for model in (alone, shared)]
-    far = dict.fromkeys(("loss", "norm", "gradient", "weight"), 0.0)
-    far["collectives"] = float(_counted(shared, mesh) != _expected(case, ranks))
-    shared.zero_grad()
-    for step in range(STEPS):
-        loss, norm = _alone(alone, step)
-        own_loss, own_norm = _together(shared, mesh, step)
-        far["loss"] = max(far["loss"], abs(own_loss - loss))
-        far["norm"] = max(far["norm"], abs(own_norm - norm) / norm)
-        if step == 0:  # later ones are of weights that are apart already
-            far["gradient"] = _apart(_gradients(alone), _gradients(shared))
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    far["weight"] = _apart(dict(alone.named_parameters()), dict(shared.named_parameters()))
-    far["slices"] = float(_slices_are_wrong(shared))
-    far["names"] = float(list(dict(alone.named_parameters())) != list(dict(shared.named_parameters())))
-    far["states"] = float(alone.state_dict().keys() != shared.state_dict().keys())
+    sizes = case.mesh.sizes(ranks)
+    mesh = build_mesh(sizes, "cpu")
+    alone = Training(case.model(), Whole())
+    shared = Training(parallelize(case.model(), case.mesh, mesh), Meshed(mesh), sizes["data"] * sizes["fsdp"])
+    far = {"collectives": float(_counted(shared) != _expected(case, sizes, shared.num_slices))}
+    if case.weighed:
+        far["activations"] = _kept(shared) / _plan(case, sizes, shared.num_slices).memory.activations - 1
+    for batch in batches().values():
+        _note(far, _differences(alone.compute(batch), shared.compute(batch)))
+    if case.scored:
+        far["scores"] = _apart(_scores(alone), _scores(shared))
+    for step, batch in enumerate(batches().values(), 1):
+        for training in (alone, shared):
+            training.compute(batch)
+            training.optimizer.step()
+        if step in (1, len(BATCHES)):
+            weights = (dict(one.slices.whole(one.model.named_parameters())) for one in (alone, shared))
+            far["weights after one step" if step == 1 else "weights after three steps"] = _apart(*weights)
+    far["slices"] = float(_slices_are_wrong(shared.model))
+    names = [list(dict(one.model.named_parameters())) for one in (alone, shared)]
+    far["names"] = float(names[0] != names[1])
+    far["states"] = float(alone.model.state_dict().keys() != shared.model.state_dict().keys())
     return far
 
 
-def _alone(model: nn.Module, step: int) -> tuple[float, float]:
-    inputs, targets = (torch.from_numpy(array) for array in batch(step))
-    loss = summed_loss(model, inputs, targets, precision=torch.float32) / (targets != IGNORED).sum()
-    loss.backward()
-    return loss.item(), float(nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM))
+def _note(far: dict[str, float], found: Mapping[str, float]) -> None:
+    for what, difference in found.items():
+        far[what] = max(far.get(what, 0.0), difference)
 
 
-def _together(model: nn.Module, mesh, step: int) -> tuple[float, float]:
-    inputs, targets = (torch.from_numpy(shard_batch(array, *data_rank(mesh))) for array in batch(step))
-    num_targets = global_sum((targets != IGNORED).sum(), mesh)
-    total = torch.zeros(())
-    size = len(inputs) // MICRO_STEPS
-    for index in range(MICRO_STEPS):
-        sync_gradients(model, last=index == MICRO_STEPS - 1)
-        part = slice(index * size, (index + 1) * size)
-        loss = summed_loss(model, inputs[part], targets[part], precision=torch.float32) / num_targets
-        loss.backward()
-        total += loss.detach()
-    norm = clip_gradients(model.parameters(), MAX_NORM)
-    return float(global_sum(total, mesh)), float(norm)
+def _differences(alone: tuple[float, float, dict], shared: tuple[float, float, dict]) -> dict[str, float]:
+    return {
+        "loss": abs(shared[0] - alone[0]),
+        "norm": abs(shared[1] - alone[1]) / alone[1],
+        "gradient": _apart(alone[2], shared[2]),
+    }
 
 
 class Counter(TorchDispatchMode):
@@ -249,15 +321,48 @@ class Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _counted(model: nn.Module, mesh) -> dict[str, int]:
+def _scores(training: Training) -> dict[str, torch.Tensor]:
+    """How well the model knows each sample, as every process is told."""
+    samples = Given(batches()["does not divide"])
+    scorer = WindowScorer(training.model, samples, str, batch_size=99, precision=torch.float32, slices=training.slices)
+    found = scorer.score(np.arange(len(samples)))
+    return {name: torch.from_numpy(getattr(found, name)) for name in ("loss", "margin", "embedding")}
+
+
+def _kept(shared: Training) -> int:
+    """The bytes that a pass keeps for its backward pass, besides the weights."""
+    weights = {local_part(parameter.detach()).untyped_storage().data_ptr() for parameter in shared.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        part = tensor._local_tensor if isinstance(tensor, DTensor) else tensor
+        storage = (part.elem if isinstance(part, AsyncCollectiveTensor) else part).untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    part = batches()["ragged"].inputs[: BATCHES["ragged"] // shared.num_slices // PASSES]
+    tokens = torch.from_numpy(part)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = summed_loss(shared.model, tokens, tokens, precision=torch.float32, slices=shared.slices)
+    loss.backward()  # every rank has kept its own: no process may be left waiting
+    return sum(kept.values())
+
+
+def _counted(shared: Training) -> dict[str, int]:
     """How many collectives of each kind the passes of a step make."""
-    inputs = torch.from_numpy(shard_batch(batch(0)[0], *data_rank(mesh)))
+    whole = batches()["ragged"]
+    own = shared.slices.batch(Given(whole), np.arange(len(whole.inputs)))
+    inputs, targets = torch.from_numpy(own.inputs), torch.from_numpy(own.targets)
     with torch.no_grad():
-        model(inputs)  # DDP sets itself up
+        shared.model(inputs)  # DDP sets itself up
     with Counter() as counter:
-        for index, part in enumerate(inputs.chunk(MICRO_STEPS)):
-            sync_gradients(model, last=index == MICRO_STEPS - 1)
-            model(part).sum().backward()
+        for index in range(PASSES):
+            sync_gradients(shared.model, last=index == PASSES - 1)
+            part = slice(index * len(inputs) // PASSES, (index + 1) * len(inputs) // PASSES)
+            summed_loss(
+                shared.model, inputs[part], targets[part], precision=torch.float32, slices=shared.slices
+            ).backward()
     found = dict.fromkeys(KINDS, 0)
     for name in counter.seen:
         for kind, words in KINDS.items():
@@ -265,28 +370,26 @@ def _counted(model: nn.Module, mesh) -> dict[str, int]:
     return found
 
 
-def _expected(case: Case, ranks: int) -> dict[str, int]:
-    sizes = case.mesh.sizes(ranks)
-    micro = BATCH // (sizes["data"] * sizes["fsdp"]) // MICRO_STEPS
-    with torch.device("meta"):
-        declared = declare(case.model(), case.mesh)
-    work = Work(batch_size=BATCH, seq_len=CONTEXT, micro_batch_size=micro)
+def _expected(case: Case, sizes: Mapping[str, int], num_slices: int) -> dict[str, int]:
     found = dict.fromkeys(KINDS, 0)
-    for one in plan(declared, sizes, case.mesh.rules, work).collectives:
+    for one in _plan(case, sizes, num_slices).collectives:
         found[one.op] += one.count
     return found
 
 
-def _gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.grad for name, parameter in model.named_parameters()}
+def _plan(case: Case, sizes: Mapping[str, int], num_slices: int) -> Plan:
+    size = BATCHES["ragged"]
+    with torch.device("meta"):
+        declared = declare(case.model(), case.mesh)
+    work = Work(batch_size=size, seq_len=CONTEXT, micro_batch_size=size // num_slices // PASSES)
+    return plan(declared, sizes, case.mesh.rules, work)
 
 
 @torch.no_grad()
 def _apart(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
     """The largest difference, relative to the largest number of the tensor."""
     return max(
-        float((full_tensor(name, other[name]) - tensor).abs().max() / tensor.abs().max().clamp(min=1e-3))
-        for name, tensor in one.items()
+        float((other[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-3)) for name, tensor in one.items()
     )
 
 

@@ -34,5 +34,5 @@ def test_activations_have_the_axes_that_are_declared():
     tokens = torch.zeros(3, 16, dtype=torch.int64)
     model(tokens)
     found["tokens"] = tuple(tokens.shape)
-    sizes = {**axis_sizes(model), "batch": 3, "seq": 16}
+    sizes = {**axis_sizes(model), "batch": 3, "seq": 16, "logits": 37}
     assert found == {name: tuple(sizes[axis] for axis in axes) for name, axes in ACTIVATIONS.items()}

@@ -124,7 +124,25 @@ def test_replicas_are_whole():
             MeshConfig(preset="tp", compute={"seq": "tensor"}),
             {"data": 1, "fsdp": 1, "tensor": 2},
             "mesh.compute.seq",
-            "'seq' cannot be split over 'tensor'",
+            "the model of embed.weight does not say where its stream is, so sequences stay whole",
+        ),
+        (
+            MeshConfig(preset="tp", compute={"seq": "context"}),
+            {"data": 1, "fsdp": 1, "tensor": 2},
+            "mesh.compute.seq",
+            "'seq' cannot be split over 'context': PyTorch's context parallel has no attention for the CPU",
+        ),
+        (
+            MeshConfig(preset="fsdp", compute={"logits": "fsdp"}),
+            {"data": 1, "fsdp": 2, "tensor": 1},
+            "mesh.compute.logits",
+            "'logits' cannot be split over 'fsdp'",
+        ),
+        (
+            MeshConfig(preset="tp", compute={"logits": "tensor", "vocab": None}, at_rest={"vocab": None}),
+            {"data": 1, "fsdp": 1, "tensor": 2},
+            "mesh.compute.logits",
+            "'logits' is split over 'tensor', but embed.weight not along 'vocab'",
         ),
     ],
 )

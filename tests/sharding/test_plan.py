@@ -98,6 +98,17 @@ def test_tensor_parallel_and_checkpointing_keep_less():
     assert activation_bytes(model, ALONE, rules, Work(micro_batch_size=8)) == whole // 4
 
 
+def test_a_split_stream_and_split_logits_keep_less():
+    model, mesh = declared(depth=4), {"data": 1, "fsdp": 1, "tensor": 2}
+    kept = [
+        activation_bytes(model, mesh, MeshConfig(preset="tp", compute=rules).rules, Work())
+        for rules in ({}, {"logits": "tensor"}, {"seq": "tensor"}, {"seq": "tensor", "logits": "tensor"})
+    ]
+    assert kept == sorted(kept, reverse=True)
+    assert len(set(kept)) == 4
+    assert kept[0] - kept[1] == kept[2] - kept[3] == 32 * 128 * 2 * 4 * 512 // 2
+
+
 @pytest.mark.parametrize(
     ("mesh", "devices", "work", "sizes", "warning"),
     [

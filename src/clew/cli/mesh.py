@@ -81,6 +81,9 @@ def print_plan(plan: Plan, mesh: MeshConfig) -> None:
     )
     print()
     print_table(("parameter", "", "shape", "axes", "at rest", "in compute", "on a device"), _parameter_rows(plan))
+    if plan.activations:
+        print()
+        print_table(("activation", "shape", "axes", "in compute", "on a device"), _activation_rows(plan))
     print()
     print_table(("memory", "on a device"), _memory_rows(plan))
     if plan.collectives:
@@ -99,16 +102,27 @@ def _parameter_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
             f"x{count[name]}" if count[name] > 1 else "",
             " x ".join(map(str, one.shape)),
             " ".join(one.axes),
-            _split_text(one, one.at_rest, plan.sizes),
-            _split_text(one, one.compute, plan.sizes),
+            _split_text(one.axes, one.at_rest, plan.sizes),
+            _split_text(one.axes, one.compute, plan.sizes),
             size(count[name] * _part_bytes(one, plan.sizes)),
         )
 
 
-def _split_text(one: Placed, split: Split, sizes: Mapping[str, int]) -> str:
+def _activation_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
+    for one in plan.activations:
+        yield (
+            one.name,
+            " x ".join(map(str, one.shape)),
+            " ".join(one.axes),
+            _split_text(one.axes, one.compute, plan.sizes),
+            size(one.bytes(plan.sizes)),
+        )
+
+
+def _split_text(axes: Sequence[str], split: Split, sizes: Mapping[str, int]) -> str:
     parts = (
         f"{axis}/{'+'.join(over)}"
-        for axis, all_over in zip(one.axes, split, strict=True)
+        for axis, all_over in zip(axes, split, strict=True)
         if (over := [mesh_axis for mesh_axis in all_over if sizes[mesh_axis] > 1])
     )
     return " ".join(parts) or "whole"
@@ -152,6 +166,16 @@ def as_json(plan: Plan) -> dict[str, Any]:
                 "bytes_per_device": _part_bytes(one, plan.sizes),
             }
             for one in plan.parameters
+        ],
+        "activations": [
+            {
+                "name": one.name,
+                "shape": list(one.shape),
+                "axes": list(one.axes),
+                "compute": [list(over) for over in one.compute],
+                "bytes_per_device": one.bytes(plan.sizes),
+            }
+            for one in plan.activations
         ],
         "bytes_per_device": {
             "weights": memory.weights,

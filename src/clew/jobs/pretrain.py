@@ -22,6 +22,7 @@ from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session
 from clew.session.surface import LiveConfig
 from clew.sharding import MESH_AXES, MeshConfig
+from clew.sharding.activations import check_length
 from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
@@ -121,11 +122,14 @@ def _check_ranks(config: PretrainConfig) -> None:
             where="mesh.preset",
             hint="set mesh.preset=ddp, or fsdp where the weights are to be shared as well",
         )
-    config.mesh.sizes(config.runtime.ranks)
-    replicas, fewer = config.mesh.preset == "ddp", "set runtime.ranks=1"
+    check_length(config.mesh.rules, config.mesh.sizes(config.runtime.ranks), config.data.seq_len)
+    replicas = config.mesh.preset == "ddp"
     refused = {
-        "evaluate": (config.evaluate is not None, "problems are asked in one process only", fewer),
-        "training.compile": (config.training.compile, "compiled models train in one process only", fewer),
+        "training.compile": (
+            config.training.compile,
+            "compiled models train in one process only",
+            "set runtime.ranks=1",
+        ),
         "training.optimizer": (
             config.training.optimizer.type != "adamw" and not replicas,
             "muon needs whole matrices",
@@ -176,7 +180,8 @@ def _pretrain(session: Session[PretrainConfig], device: torch.device, mesh: Devi
     num_parameters = model.shape.num_parameters(model.vocab_size)
     total = config.training.total_steps(seq_len=config.data.seq_len, num_parameters=num_parameters)
     lr = config.training.lr or model.shape.learning_rate
-    probe = _probe(config, problems, model, tokenizer)
+    slices = None if mesh is None else _split(config, model, mesh)
+    asks = _asks(session, problems, model, tokenizer, slices)
     trainer = Pretrainer(
         model,
         tokenizer,
@@ -185,10 +190,10 @@ def _pretrain(session: Session[PretrainConfig], device: torch.device, mesh: Devi
         lr=lr,
         total_steps=total,
         seed=config.seed,
-        problems=probe.measure if probe is not None else None,
+        problems=asks,
         workers=config.data.workers,
         shares=corpus.shares,
-        slices=None if mesh is None else _split(config, model, mesh),
+        slices=slices,
     )
     _train(session, trainer)
     notes: dict[str, Any] = {
@@ -249,11 +254,25 @@ def _publish(
     return Outcome(metrics=_final_metrics(metrics), notes=notes)
 
 
-def _probe(config: PretrainConfig, problems: Sequence[Example], model: Decoder, tokenizer: Any) -> Probe | None:
-    from clew.engines.native import native_engine
-
+def _asks(
+    session: Session[PretrainConfig], problems: Sequence[Example], model: Decoder, tokenizer: Any, slices: Slices | None
+) -> Callable[[], dict[str, float]] | None:
+    """Return what asks the problems; None where none are asked."""
+    config = session.config
     if config.evaluate is None:
         return None
+    probe = partial(_probe, config, problems, tokenizer)
+    if slices is None:
+        return probe(model).measure
+    from clew.jobs.mirror import Mirror
+
+    return Mirror(model, slices, probe, leads=session.ranks.leads).measure
+
+
+def _probe(config: PretrainConfig, problems: Sequence[Example], tokenizer: Any, model: Decoder) -> Probe:
+    from clew.engines.native import native_engine
+
+    assert config.evaluate is not None
     return Probe(config.task, problems, config.evaluate, native_engine(model, tokenizer, seed=config.seed))
 
 

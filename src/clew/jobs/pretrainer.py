@@ -138,6 +138,7 @@ class Pretrainer(Trainer):
             self._tokenizer.decode,
             batch_size=self.micro_batch_size,
             precision=self.precision,
+            slices=self.slices,
         )
 
     def merge(self, request: MergeRequest) -> Mapping[str, Any]:

@@ -25,10 +25,11 @@ ACTIVATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "value": ("batch", "seq", "kv"),
         "mixed": ("batch", "seq", "heads"),
         "gated": ("batch", "seq", "mlp"),
-        "logits": ("batch", "seq", "vocab"),
+        "logits": ("batch", "seq", "logits"),
     }
 )
-"""The axes of what a forward pass computes, by name; `stream` is what goes from layer to layer."""
+"""The axes of what a forward pass computes, by name; `stream` is what goes from layer to layer. The words of `logits`
+are an axis of their own: the loss may take all of them where each device has the rows of some."""
 
 SHARED_INPUT = ("layers.*.attention", "layers.*.mlp")
 """Glob patterns of modules that use their first argument for nothing but the products of their own layers."""

@@ -24,6 +24,8 @@ from clew.session.surface import (
     LiveConfig,
     Resettable,
     RunStopped,
+    Scorable,
+    Selectable,
     Surface,
     capable,
     settings_of,
@@ -165,6 +167,15 @@ class Helping(Session[ConfigT]):
             capable(surface, Digestible).digests()
         elif do == "health":
             capable(surface, Checkable).health()
+        elif do == "select":
+            from clew.inspection.stored import load  # needs numpy
+
+            capable(surface, Selectable).select(load(self.run.path, given["stored"]).selection)
+        elif do == "score":
+            import numpy as np
+
+            ids = np.array(given["ids"], dtype=np.int64)
+            capable(surface, Scorable).scorer(given["split"]).score(ids)
         elif do == "reset":
             folder = None if given["checkpoint"] is None else Path(given["checkpoint"])
             capable(surface, Resettable).reset(folder, optimizer=given["optimizer"])

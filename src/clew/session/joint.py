@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 from clew.errors import UserError
-from clew.inspection.samples import Scorer, Selection
+from clew.inspection.samples import Scorer, Scores, Selection
 from clew.session.ranks import Channel
 from clew.session.settings import Setting
 from clew.session.surface import (
@@ -23,12 +23,17 @@ from clew.session.surface import (
     Evaluable,
     MergeRequest,
     Resettable,
+    Scorable,
+    Selectable,
     Snapshotting,
     Surface,
     capable,
     idle,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from clew.inspection.samples import Ids
 
 
 @runtime_checkable
@@ -46,10 +51,12 @@ class JointSurface:
         surface: Its own.
         channel: To the others, of the thread that trains.
         beside: To the others, of the thread that writes snapshots.
+        folder: The run's directory, which all ranks read.
     """
 
-    def __init__(self, surface: Surface, channel: Channel, beside: Channel) -> None:
+    def __init__(self, surface: Surface, channel: Channel, beside: Channel, folder: Path) -> None:
         self._surface = surface
+        self._folder = folder
         self._channel = channel
         self._beside = beside
         self._snapshots = 0
@@ -99,12 +106,15 @@ class JointSurface:
         self._channel.jointly(own, do="reset", checkpoint=folder, optimizer=optimizer)
 
     def select(self, selection: Selection | None) -> None:
-        """Refuse: it is one of the things that are done in one process only."""
-        _refuse("the data cannot be chosen")
+        """Let every rank train on the same samples: their numbers go by way of a file, as they may be many."""
+        from clew.inspection.stored import store  # needs numpy
+
+        own = partial(capable(self._surface, Selectable).select, selection)
+        self._channel.jointly(own, do="select", stored=store(self._folder, selection).name)
 
     def scorer(self, split: str) -> Scorer:
-        """Refuse: it is one of the things that are done in one process only."""
-        _refuse("single samples cannot be looked at")
+        """Return what lets every rank look at samples."""
+        return JointScorer(capable(self._surface, Scorable).scorer(split), split, self._channel)
 
     def merge(self, request: MergeRequest) -> Mapping[str, Any]:
         """Refuse: it is one of the things that are done in one process only."""
@@ -120,6 +130,35 @@ class JointSurface:
     def _seal(self, directory: Path) -> None:
         if isinstance(self._surface, Sealing):
             self._surface.seal(directory)
+
+
+class JointScorer:
+    """The scorer of all ranks, for the first one: what they find together, each of them knows.
+
+    Args:
+        scorer: Its own.
+        split: What is scored.
+        channel: To the others.
+    """
+
+    def __init__(self, scorer: Scorer, split: str, channel: Channel) -> None:
+        self.batch_size = scorer.batch_size
+        self._scorer = scorer
+        self._split = split
+        self._channel = channel
+
+    def __len__(self) -> int:
+        return len(self._scorer)
+
+    def score(self, ids: Ids, *, tokens: bool = False) -> Scores:
+        """Score the samples of these ids [B] with all ranks."""
+        own = partial(self._scorer.score, ids, tokens=tokens)
+        found: Scores = self._channel.jointly(own, do="score", split=self._split, ids=ids.tolist())
+        return found
+
+    def fields(self, ids: Ids) -> list[Mapping[str, Any]]:
+        """Return what is known of these samples; for that no other rank is needed."""
+        return self._scorer.fields(ids)
 
 
 def capable_of_snapshots(surface: Surface) -> Snapshotting:

@@ -65,7 +65,7 @@ class Leading(Session[ConfigT]):
         """Take charge of the state of all ranks; see :meth:`Session.attach`."""
         self._notes = (isinstance(surface, Digestible), isinstance(surface, Checkable))
         try:
-            step = super().attach(JointSurface(surface, self._channel, self._beside), policy, live)
+            step = super().attach(JointSurface(surface, self._channel, self._beside, self.run.path), policy, live)
         except RunStopped as stop:
             self._say_stop(stop)
             raise

@@ -15,7 +15,7 @@ from typing import Literal
 
 from clew.sharding.declared import Declared, layer_name
 from clew.sharding.placing import Placed
-from clew.sharding.rules import DATA, FSDP, TENSOR
+from clew.sharding.rules import DATA, FSDP, TENSOR, Rules
 from clew.sharding.work import Work
 
 FLOAT32 = 4
@@ -67,7 +67,7 @@ def part_bytes(placed: Iterable[Placed], split: Literal["at_rest", "compute"], s
 
 
 def collectives(
-    declared: Declared, placed: Sequence[Placed], sizes: Mapping[str, int], work: Work
+    declared: Declared, placed: Sequence[Placed], sizes: Mapping[str, int], rules: Rules, work: Work
 ) -> tuple[Collective, ...]:
     """Return the collectives of one optimizer step, of weights and gradients first, then of activations.
 
@@ -75,9 +75,10 @@ def collectives(
         declared: Which products share an input.
         placed: Where the parameters lie.
         sizes: Devices along each mesh axis.
+        rules: How the activations lie.
         work: What a step computes.
     """
-    found = [*_weights(placed, sizes, work), *_activations(declared, placed, sizes, work)]
+    found = [*_weights(placed, sizes, work), *_activations(declared, placed, sizes, rules, work)]
     return tuple(one for one in found if one.count)
 
 
@@ -100,7 +101,7 @@ def _weights(placed: Sequence[Placed], sizes: Mapping[str, int], work: Work) -> 
 
 
 def _activations(
-    declared: Declared, placed: Sequence[Placed], sizes: Mapping[str, int], work: Work
+    declared: Declared, placed: Sequence[Placed], sizes: Mapping[str, int], rules: Rules, work: Work
 ) -> Iterator[Collective]:
     if sizes[TENSOR] == 1:
         return
@@ -108,29 +109,57 @@ def _activations(
     positions = work.micro_batch(sizes) * work.seq_len
     split = [one for one in placed if len(one.shape) == 2 and one.tensor_dim is not None]
     words = next((one for one in split if "vocab" in one.axes), None)
-    inside = [one for one in split if "vocab" not in one.axes]
     width = next((one.shape[one.axes.index("embed")] for one in split if "embed" in one.axes), 0)
-    stream = positions * width * work.activation_bytes
 
-    outputs = sum(one.tensor_dim == 1 for one in inside) * (2 if work.checkpointing else 1)
-    inputs = len({declared.input_of(one.name) for one in inside if one.tensor_dim == 0})
-    looked_up = 1 if words else 0
-    forward = passes * (outputs + looked_up)
-    backward = passes * (inputs + looked_up)
-    yield Collective("all-reduce", TENSOR, sizes[TENSOR], "outputs, forward", forward, forward * stream)
-    if words:
-        logits = positions * words.shape[words.axes.index("vocab")] * work.activation_bytes
-        yield Collective("all-gather", TENSOR, sizes[TENSOR], "logits", passes, passes * logits)
-    yield Collective("all-reduce", TENSOR, sizes[TENSOR], "inputs' gradients, backward", backward, backward * stream)
-    norms = [one for one in placed if one.axes == ("head",)]
+    def of_each_pass(op: Op, what: str, count: int, message: int) -> Collective:
+        return Collective(op, TENSOR, sizes[TENSOR], what, passes * count, passes * count * message)
+
+    forward, backward = _of_stream(declared, split, rules, work)
+    stream = positions * width * work.activation_bytes
+    yield from (of_each_pass(*one, stream) for one in forward)
+    if words and rules.splits_logits:
+        yield of_each_pass("all-reduce", "sums of the loss", 3, positions * FLOAT32)
+    elif words:
+        num_words = words.shape[words.axes.index("vocab")]
+        yield of_each_pass("all-gather", "logits", 1, positions * num_words * work.activation_bytes)
+    yield from (of_each_pass(*one, stream) for one in backward)
+    norms = [FLOAT32 * one.shape[0] for one in placed if one.axes in _norms_in_parts(rules)]
     yield Collective(
-        "all-reduce",
-        TENSOR,
-        sizes[TENSOR],
-        "gradients of the norms of heads",
-        passes * len(norms),
-        passes * FLOAT32 * sum(one.shape[0] for one in norms),
+        "all-reduce", TENSOR, sizes[TENSOR], "gradients of norms", passes * len(norms), passes * sum(norms)
     )
+
+
+_Sent = tuple[tuple[Op, str, int], ...]
+
+
+def _of_stream(declared: Declared, split: Sequence[Placed], rules: Rules, work: Work) -> tuple[_Sent, _Sent]:
+    """What a forward and a backward pass send of the stream, and how often."""
+    again = 2 if work.checkpointing else 1
+    looked_up = any("vocab" in one.axes for one in split)
+    inside = [one for one in split if "vocab" not in one.axes]
+    outputs = sum(one.tensor_dim == 1 for one in inside)
+    inputs = len({declared.input_of(one.name) for one in inside if one.tensor_dim == 0})
+    if not rules.splits_stream:
+        return (
+            (("all-reduce", "outputs, forward", again * outputs + looked_up),),
+            (("all-reduce", "inputs' gradients, backward", inputs + looked_up),),
+        )
+    # The output layer gathers its input, split or not; an embedding that is whole takes a part of what it looks up.
+    return (
+        (
+            ("all-gather", "inputs, forward", again * inputs + 1),
+            ("reduce-scatter", "outputs, forward", again * outputs + looked_up),
+        ),
+        (
+            ("all-gather", "outputs' gradients, backward", outputs + 1),
+            ("reduce-scatter", "inputs' gradients, backward", inputs + looked_up),
+        ),
+    )
+
+
+def _norms_in_parts(rules: Rules) -> set[tuple[str, ...]]:
+    """The axes of norms that a device computes for some heads, or some positions: its gradient is a part of theirs."""
+    return {("head",), ("embed",)} if rules.splits_stream else {("head",)}
 
 
 def _buckets(placed: Sequence[Placed]) -> int:

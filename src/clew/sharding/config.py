@@ -22,6 +22,8 @@ _SIZES: Mapping[str, tuple[int, int, int]] = {
     "tp": (1, 1, REST),
     "fsdp+tp": (1, REST, 2),
     "hsdp": (2, REST, 1),
+    "tp+sp": (1, 1, REST),
+    "fsdp+tp+sp": (1, REST, 2),
 }
 
 
@@ -29,14 +31,15 @@ _SIZES: Mapping[str, tuple[int, int, int]] = {
 class MeshConfig:
     """How a model and its batches lie on several devices."""
 
-    preset: Literal["none", "ddp", "fsdp", "tp", "fsdp+tp", "hsdp"] = "none"
-    """What fills the tables below: replicas (ddp), shards of weights (fsdp), split products (tp), or two of these."""
+    preset: Literal["none", "ddp", "fsdp", "tp", "fsdp+tp", "hsdp", "tp+sp", "fsdp+tp+sp"] = "none"
+    """What fills the tables below: replicas (ddp), shards of weights (fsdp), split products (tp), or two of these; with
+    sp the activations between the products are split, too."""
     data: Annotated[int, Field(ge=-1)] | None = None
     """Replicas; -1 means as many as devices are left; null means what the preset says (hsdp: 2)."""
     fsdp: Annotated[int, Field(ge=-1)] | None = None
     """Devices that share the weights between the steps; -1 and null as above."""
     tensor: Annotated[int, Field(ge=-1)] | None = None
-    """Devices that share each matrix product; -1 and null as above (fsdp+tp: 2)."""
+    """Devices that share each matrix product; -1 and null as above (fsdp+tp and fsdp+tp+sp: 2)."""
     at_rest: dict[str, str | None] = Field(default_factory=dict)
     """Rules that replace the preset's between the steps: logical axis to mesh axis, null for whole."""
     compute: dict[str, str | None] = Field(default_factory=dict)

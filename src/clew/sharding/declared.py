@@ -68,6 +68,8 @@ class Declared:
     """How many numbers of an axis stay together; 1 where it says nothing."""
     shared_input: tuple[str, ...] = ()
     """Glob patterns of modules that use their first argument for nothing but the products of their own layers."""
+    activations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Axes of what a forward pass computes, by name; empty for a model that declares none."""
 
     def input_of(self, name: str) -> str:
         """Return the module whose input a product takes: that of its own module, unless it is shared with others."""

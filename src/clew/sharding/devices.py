@@ -84,6 +84,25 @@ def global_sum(tensor: Tensor, mesh: DeviceMesh | None) -> Tensor:
 
 
 @torch.no_grad()
+def gather_rows(own: Tensor, count: int, mesh: DeviceMesh) -> Tensor:
+    """Return on every process the rows [B, ...] of a whole batch, in its order: what :func:`shard_batch` took apart.
+
+    Args:
+        own: The rows of this process's slice, filled up at the end to as many as the largest slice has.
+        count: B, without what slices are filled up with.
+        mesh: The processes along `tensor` have the same rows.
+    """
+    slices = own.unsqueeze(0).contiguous()
+    for axis in (FSDP, DATA):
+        if mesh[axis].size() > 1:
+            parts = [torch.empty_like(slices) for _ in range(mesh[axis].size())]
+            dist.all_gather(parts, slices, group=mesh[axis].get_group())
+            slices = torch.cat(parts)
+    each, more = divmod(count, len(slices))
+    return torch.cat([rows[: each + (number < more)] for number, rows in enumerate(slices)])
+
+
+@torch.no_grad()
 def full_tensor(name: str, param: Tensor) -> Tensor:
     """Return the whole of a parameter, gradient or optimizer tensor on every process; communicates if it is sharded.
 

@@ -18,14 +18,14 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import Shard
 from torch.distributed.tensor.parallel import parallelize_module
 
+from clew.models.axes import ACTIVATIONS, axis_units, logical_axes
 from clew.models.axes import SHARED_INPUT as NATIVE_SHARED_INPUT
-from clew.models.axes import axis_units, logical_axes
 from clew.models.decoder import Decoder
 from clew.sharding.config import MeshConfig
 from clew.sharding.declared import SHARED_INPUT, Declared, by_patterns, layer_name
 from clew.sharding.placing import Placed, place
-from clew.sharding.rules import DATA, FSDP, MESH_AXES, TENSOR
-from clew.sharding.styles import share_input, style_of
+from clew.sharding.rules import DATA, FSDP, MESH_AXES, TENSOR, Rules
+from clew.sharding.styles import Between, check_lengths, share_input, style_of
 
 
 def declare(model: nn.Module, config: MeshConfig) -> Declared:
@@ -40,13 +40,15 @@ def declare(model: nn.Module, config: MeshConfig) -> Declared:
     """
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if isinstance(model, Decoder):
-        return Declared(logical_axes(model), shapes, axis_units(model.shape), NATIVE_SHARED_INPUT)
+        return Declared(logical_axes(model), shapes, axis_units(model.shape), NATIVE_SHARED_INPUT, ACTIVATIONS)
     axes = by_patterns(shapes, config.axes, unmatched=config.unmatched)
     return Declared(axes, shapes, _units(model), SHARED_INPUT)
 
 
 def parallelize(model: nn.Module, config: MeshConfig, mesh: DeviceMesh, declared: Declared | None = None) -> nn.Module:
     """Split a model over a mesh, in place; it has the same names, and computes the same.
+
+    Where the rules split the logits, it returns a DTensor of them: :func:`clew.sharding.loss.summed_loss` takes it.
 
     Its parameters become DTensors wherever a part of them is all that a process holds; replicas (`ddp`) stay plain.
     Parameters that are one another stay so. Make the optimizer afterwards, of the parameters as they are then.
@@ -64,7 +66,7 @@ def parallelize(model: nn.Module, config: MeshConfig, mesh: DeviceMesh, declared
     declared = declared or declare(model, config)
     placed = place(declared, sizes, config.rules)
     if sizes[TENSOR] > 1:
-        _split_products(model, mesh[TENSOR], declared, placed)
+        _split_products(model, mesh[TENSOR], declared, placed, config.rules)
     if sizes[FSDP] > 1 or (sizes[DATA] > 1 and sizes[TENSOR] > 1):
         _shard(model, mesh, sizes, placed)
     elif sizes[DATA] > 1:
@@ -72,8 +74,13 @@ def parallelize(model: nn.Module, config: MeshConfig, mesh: DeviceMesh, declared
     return model
 
 
-def _split_products(model: nn.Module, mesh: DeviceMesh, declared: Declared, placed: tuple[Placed, ...]) -> None:
+def _split_products(
+    model: nn.Module, mesh: DeviceMesh, declared: Declared, placed: tuple[Placed, ...], rules: Rules
+) -> None:
     """Let each module compute with its part of its matrices; afterwards every parameter is a DTensor."""
+    between = Between.of(rules)
+    if rules.splits_stream:
+        check_lengths(model, mesh.size())
     of_name = {one.name: one for one in placed}
     names = _aliases(model)
     for path, module in list(model.named_modules()):
@@ -83,11 +90,11 @@ def _split_products(model: nn.Module, mesh: DeviceMesh, declared: Declared, plac
         }
         if own:
             # Every process has the same weights, so none has to send its own.
-            parallelize_module(module, mesh, style_of(path, module, own), src_data_rank=None)
+            parallelize_module(module, mesh, style_of(path, module, own, between), src_data_rank=None)
     split = {declared.input_of(one.name) for one in placed if len(one.shape) == 2 and one.tensor_dim == 0}
     for path, module in model.named_modules():
         if path in split and not isinstance(module, nn.Linear | nn.Embedding):
-            share_input(module, mesh)
+            share_input(module, mesh, between)
     _tie(model, names)
 
 

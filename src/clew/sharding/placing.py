@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clew.errors import UserError
+from clew.sharding.activations import check_activations, check_batch
 from clew.sharding.declared import OTHER, Declared
 from clew.sharding.rules import DATA, FIRST, FSDP, TENSOR, Rules
 
@@ -67,13 +68,14 @@ def place(declared: Declared, sizes: Mapping[str, int], rules: Rules) -> tuple[P
     Raises:
         UserError: If a rule cannot be carried out; it names the rule and a parameter.
     """
+    check_batch(rules, sizes)
     rules.check(declared.known)
-    _check_batch(rules, sizes)
     placed = tuple(_place(name, declared, rules) for name in declared.axes)
     for one in placed:
         _check_kinds(one, sizes)
         _check_division(one, declared.units, sizes)
     _check_heads(placed)
+    check_activations(declared, rules, placed)
     return placed
 
 
@@ -172,24 +174,6 @@ def _check_heads(placed: tuple[Placed, ...]) -> None:
                 "needs the keys and values of its queries",
                 where=f"mesh.compute.{other}",
                 hint="split heads and kv over tensor together",
-            )
-
-
-def _check_batch(rules: Rules, sizes: Mapping[str, int]) -> None:
-    over = rules.mesh_axes("compute", "batch")
-    if missing := [axis for axis in (DATA, FSDP) if sizes[axis] > 1 and axis not in over]:
-        raise UserError(
-            f"the batch is not split over {missing[0]!r}, so its {sizes[missing[0]]} devices would compute the same",
-            where="mesh.compute.batch",
-            hint="leave this rule as the preset has it: data+fsdp",
-        )
-    for axis in ("batch", "seq"):
-        allowed = (DATA, FSDP) if axis == "batch" else ()
-        if wrong := [mesh_axis for mesh_axis in rules.mesh_axes("compute", axis) if mesh_axis not in allowed]:
-            raise UserError(
-                f"{axis!r} cannot be split over {wrong[0]!r}",
-                where=f"mesh.compute.{axis}",
-                hint="a batch is split over data+fsdp; sequences stay whole",
             )
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from clew.sharding.activations import Activation, check_length, place_activations
 from clew.sharding.collectives import FLOAT32, Collective, collectives, part_bytes, units_of
 from clew.sharding.declared import Declared, family
 from clew.sharding.placing import Placed, place
@@ -49,6 +50,8 @@ class Plan:
     sizes: Mapping[str, int]
     """Devices along each mesh axis."""
     parameters: tuple[Placed, ...]
+    activations: tuple[Activation, ...]
+    """Of one pass; empty for a model that declares none."""
     work: Work
     memory: Memory
     collectives: tuple[Collective, ...]
@@ -77,13 +80,15 @@ def plan(declared: Declared, sizes: Mapping[str, int], rules: Rules, work: Work)
     Raises:
         UserError: If a rule cannot be carried out; it names the rule and a parameter.
     """
+    check_length(rules, sizes, work.seq_len)
     placed = place(declared, sizes, rules)
     return Plan(
         sizes=dict(sizes),
         parameters=placed,
+        activations=place_activations(declared, sizes, rules, work),
         work=work,
         memory=_memory(declared, placed, sizes, rules, work),
-        collectives=collectives(declared, placed, sizes, work),
+        collectives=collectives(declared, placed, sizes, rules, work),
         warnings=tuple(_warnings(placed, sizes, work)),
     )
 

@@ -16,20 +16,24 @@ from clew.errors import UserError, did_you_mean
 DATA, FSDP, TENSOR = MESH_AXES = ("data", "fsdp", "tensor")
 """The axes of the mesh, outermost first: replicas, shards of the weights at rest, shards of each matrix product."""
 
-LOGICAL_AXES = ("vocab", "embed", "mlp", "heads", "kv", "fused", "position", "batch", "seq")
+BATCH, SEQ, LOGITS = ACTIVATION_AXES = ("batch", "seq", "logits")
+"""What dimensions of activations alone mean: samples, positions of the stream between the products, and the words that
+the loss looks at."""
+LOGICAL_AXES = ("vocab", "embed", "mlp", "heads", "kv", "fused", "position", *ACTIVATION_AXES)
 """What dimensions of parameters and activations mean; `fused` is a dimension of several parts that stay together."""
 
 FIRST = "first"
 """The key, at rest, of the first dimension of a parameter that no other rule splits over that mesh axis."""
 
-PRESETS = ("none", "ddp", "fsdp", "tp", "fsdp+tp", "hsdp")
+PRESETS = ("none", "ddp", "fsdp", "tp", "fsdp+tp", "hsdp", "tp+sp", "fsdp+tp+sp")
 
 Table = Mapping[str, str | None]
 """Logical axis to mesh axis; several joined by ``+``, outermost first; None for whole."""
 
-_BATCH = {"batch": f"{DATA}+{FSDP}"}
+_BATCH = {BATCH: f"{DATA}+{FSDP}"}
 _AT_REST = {"embed": FSDP, FIRST: FSDP}
 _IN_COMPUTE = {"vocab": TENSOR, "heads": TENSOR, "kv": TENSOR, "mlp": TENSOR}
+_BETWEEN = {SEQ: TENSOR, LOGITS: TENSOR}
 
 _TABLES: Mapping[str, tuple[Table, Table]] = MappingProxyType(
     {
@@ -39,6 +43,8 @@ _TABLES: Mapping[str, tuple[Table, Table]] = MappingProxyType(
         "hsdp": (_AT_REST, _BATCH),
         "tp": (_IN_COMPUTE, {**_BATCH, **_IN_COMPUTE}),
         "fsdp+tp": ({**_AT_REST, **_IN_COMPUTE}, {**_BATCH, **_IN_COMPUTE}),
+        "tp+sp": (_IN_COMPUTE, {**_BATCH, **_IN_COMPUTE, **_BETWEEN}),
+        "fsdp+tp+sp": ({**_AT_REST, **_IN_COMPUTE}, {**_BATCH, **_IN_COMPUTE, **_BETWEEN}),
     }
 )
 
@@ -71,6 +77,16 @@ class Rules:
         """
         chosen = (self.at_rest if table == "at_rest" else self.compute).get(axis)
         return tuple(part.strip() for part in chosen.split("+")) if chosen else ()
+
+    @property
+    def splits_stream(self) -> bool:
+        """Whether the stream between the products is split along the sequence."""
+        return TENSOR in self.mesh_axes("compute", SEQ)
+
+    @property
+    def splits_logits(self) -> bool:
+        """Whether the loss is computed with a part of the words on each device."""
+        return TENSOR in self.mesh_axes("compute", LOGITS)
 
     def check(self, known: Mapping[str, str]) -> None:
         """Check that every rule speaks of axes that exist.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clew.sharding.declared import Declared, layer_name
-from clew.sharding.rules import DATA, FSDP, TENSOR, Rules
+from clew.sharding.rules import DATA, FSDP, LOGITS, SEQ, TENSOR, Rules
 
 FLOAT32 = 4
 
@@ -58,6 +58,9 @@ def activation_bytes(declared: Declared, sizes: Mapping[str, int], rules: Rules,
     - with checkpointing it keeps ``C``, and one layer at a time all of the above;
     - the end keeps ``2 C`` numbers for the last norm, and ``2 V`` in float32: log-probabilities and their gradient.
 
+    Where the stream is split, half of the ``4 C`` and of the ``2 C`` are divided by t, too: norms' inputs are parts,
+    and their outputs are gathered. Where the logits are split, so are the ``2 V``.
+
     Returns:
         None for a model whose layers do not declare `embed`, `heads`, `kv`, `mlp` and `vocab`.
     """
@@ -69,7 +72,8 @@ def activation_bytes(declared: Declared, sizes: Mapping[str, int], rules: Rules,
     def part(axis: str, size: int) -> float:
         return size / sizes[TENSOR] if TENSOR in rules.mesh_axes("compute", axis) else size
 
-    layer = 4 * width + 3 * part("heads", heads) + 2 * part("kv", kv) + 4 * part("mlp", mlp)
-    kept = layers * width + layer if work.checkpointing else layers * layer
+    between = part(SEQ, width)
+    layer = 2 * width + 2 * between + 3 * part("heads", heads) + 2 * part("kv", kv) + 4 * part("mlp", mlp)
+    kept = layers * between + layer if work.checkpointing else layers * layer
     positions = work.micro_batch(sizes) * work.seq_len
-    return round(positions * (work.activation_bytes * (kept + 2 * width) + 2 * FLOAT32 * vocab))
+    return round(positions * (work.activation_bytes * (kept + width + between) + 2 * FLOAT32 * part(LOGITS, vocab)))

@@ -137,6 +137,7 @@ class Trainer:
             precision=self.precision,
             num_targets=num_targets,
             before_pass=self._before_pass,
+            slices=self.slices,
         )
         loss = self.slices.total(loss)
         norm = self.slices.clip(self.model.parameters(), self.max_grad_norm or math.inf)

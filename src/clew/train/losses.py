@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from clew.data.packing import IGNORED, Batch, Samples
+from clew.data.packing import Batch, Samples
 from clew.train.slices import Slices, Whole
 
 
@@ -23,6 +22,7 @@ def accumulate_gradients(
     precision: torch.dtype,
     num_targets: int | None = None,
     before_pass: Callable[[bool], None] = lambda last: None,
+    slices: Slices | None = None,
 ) -> Tensor:
     """Add the gradient of a batch's mean token loss to the parameters, a part of the batch at a time.
 
@@ -37,6 +37,7 @@ def accumulate_gradients(
         precision: Dtype of the matrix products.
         num_targets: Of the whole batch, where this process has a slice of it.
         before_pass: Told before each forward and backward pass whether it is the last one.
+        slices: How the training is cut among processes; None for one.
 
     Returns:
         The loss, 0-d float32 on the device, not yet waited for; of a slice, its share of the loss.
@@ -46,7 +47,7 @@ def accumulate_gradients(
     parts = math.ceil(len(batch.inputs) / micro_batch_size)
     for number, (inputs, targets) in enumerate(_parts(batch, micro_batch_size, device), 1):
         before_pass(number == parts)
-        loss = summed_loss(model, inputs, targets, precision=precision) / num_targets
+        loss = summed_loss(model, inputs, targets, precision=precision, slices=slices) / num_targets
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -85,12 +86,14 @@ def mean_loss(
         batch = slices.batch(samples, ids)
         num_targets += batch.num_targets
         for inputs, targets in _parts(batch, micro_batch_size, device):
-            total += summed_loss(model, inputs, targets, precision=precision)
+            total += summed_loss(model, inputs, targets, precision=precision, slices=slices)
     model.train(was_training)
     return float(slices.total(total)) / max(1, slices.count(num_targets))
 
 
-def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, *, precision: torch.dtype) -> Tensor:
+def summed_loss(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, precision: torch.dtype, slices: Slices | None = None
+) -> Tensor:
     """Return the sum of the cross-entropies, 0-d, in nats.
 
     Args:
@@ -98,12 +101,13 @@ def summed_loss(model: nn.Module, inputs: Tensor, targets: Tensor, *, precision:
         inputs: [B, T] int64.
         targets: [B, T] int64, `IGNORED` where there is none.
         precision: Dtype of the matrix products; the loss itself is computed in float32 at least.
+        slices: How the training is cut among processes; None for one.
     """
     with torch.autocast(inputs.device.type, dtype=precision, enabled=precision != torch.float32):
         logits = model(inputs)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return (slices or Whole()).loss(logits.flatten(0, 1), targets.flatten())
 
 
 def _parts(batch: Batch, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

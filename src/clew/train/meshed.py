@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
 
 from clew.checkpoints.shards import Place, Stored, mapped, open_state, save_shards
 from clew.data.order import Ids
@@ -22,12 +24,14 @@ from clew.sharding.devices import (
     clip_gradients,
     data_rank,
     full_tensor,
+    gather_rows,
     global_sum,
     local_part,
     local_slices,
     shard_batch,
     sync_gradients,
 )
+from clew.sharding.loss import summed_loss
 
 
 class Meshed:
@@ -73,6 +77,26 @@ class Meshed:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute it of all logits, or of this process's part of the words."""
+        if isinstance(logits, DTensor):
+            return summed_loss(logits, targets, ignored=IGNORED)
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+    def rows(self, own: Tensor, count: int) -> Tensor:
+        """Gather them."""
+        return gather_rows(own, count, self._mesh)
+
+    def said(self, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Make it in the first process, and send it to the others as JSON."""
+        words = json.dumps(make()).encode() if self._rank == 0 else b""
+        size = torch.tensor(len(words))
+        dist.broadcast(size, 0)
+        letters = torch.frombuffer(bytearray(words.ljust(int(size))), dtype=torch.uint8)
+        dist.broadcast(letters, 0)
+        found: dict[str, float] = json.loads(letters.numpy().tobytes())
+        return found
 
     def clip(self, parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         """Clip by the norm of all parts."""

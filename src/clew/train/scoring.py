@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clew.data.order import Ids
-from clew.data.packing import IGNORED, Batch, Samples
+from clew.data.packing import IGNORED, Samples
 from clew.inspection.samples import Scores
 from clew.models.decoder import Decoder
+from clew.train.slices import Slices, Whole
 
 _Numbers = npt.NDArray[np.float32]
 _Means = npt.NDArray[np.float64]
@@ -29,6 +30,7 @@ class WindowScorer:
         decode: Token ids to text.
         batch_size: How many samples are scored at once.
         precision: Dtype of the matrix products, as in training.
+        slices: How a batch is cut among processes, which then all score the same samples; None for one process.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class WindowScorer:
         *,
         batch_size: int,
         precision: torch.dtype,
+        slices: Slices | None = None,
     ) -> None:
         self.batch_size = batch_size
+        self._slices = slices or Whole()
         self._model = model
         self._samples = samples
         self._decode = decode
@@ -53,7 +57,7 @@ class WindowScorer:
     def score(self, ids: Ids, *, tokens: bool = False) -> Scores:
         """Score the samples of these ids [B]: losses, margins, and the mean of the last hidden states as embedding."""
         batch = self._samples.batch(ids)
-        losses, margins, embedding = self._measured(batch)
+        losses, margins, embedding = self._measured(ids)
         here = batch.targets != IGNORED
         return Scores(
             _means(losses, here),
@@ -76,19 +80,34 @@ class WindowScorer:
         return found
 
     @torch.no_grad()
-    def _measured(self, batch: Batch) -> tuple[_Numbers, _Numbers, _Numbers]:
+    def _measured(self, ids: Ids) -> tuple[_Numbers, _Numbers, _Numbers]:
         """Losses and margins [B, T], and embeddings [B, C], all float32."""
         device = self._model.embed.weight.device
+        batch = self._slices.batch(self._samples, ids)
         inputs, targets = (torch.from_numpy(part).to(device) for part in (batch.inputs, batch.targets))
         was_training = self._model.training
         self._model.eval()
         with torch.autocast(device.type, dtype=self._precision, enabled=self._precision != torch.float32):
-            hidden = self._model.hidden(inputs)
-            logits = self._model.head(hidden)
+            logits, hidden = self._looked(inputs)
         self._model.train(was_training)
+        self._slices.rest(self._model)
         found = (*token_scores(logits, targets), mean_hidden(hidden, targets != IGNORED))
-        losses, margins, embedding = (part.cpu().numpy() for part in found)
+        losses, margins, embedding = (self._slices.rows(part, len(ids)).cpu().numpy() for part in found)
         return losses, margins, embedding
+
+    def _looked(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, T, V] and last hidden states [B, T, C], whole.
+
+        The model is called as in training, since what splits it hangs on that; the head is given the hidden states.
+        """
+        given: list[Tensor] = []
+        hook = self._model.head.register_forward_pre_hook(lambda _head, states: given.append(states[0]))
+        try:
+            logits = self._model(inputs)
+        finally:
+            hook.remove()
+        whole = dict(self._slices.whole((("logits", logits), ("hidden", given[0]))))
+        return whole["logits"], whole["hidden"]
 
     def _text(self, token: int) -> str:
         if token not in self._texts:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clew.checkpoints.shards import Place, is_sharded, read_state
 from clew.checkpoints.state import load_state, save_state
 from clew.data.order import Ids
-from clew.data.packing import Batch, Samples
+from clew.data.packing import IGNORED, Batch, Samples
 
 
 class Slices(Protocol):
@@ -31,6 +32,15 @@ class Slices(Protocol):
 
     def rest(self, model: nn.Module) -> None:
         """Leave the model as it is between two steps, after a forward pass that no backward pass follows."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum of the cross-entropies, 0-d, in nats, of logits [N, V] and targets [N]."""
+
+    def rows(self, own: Tensor, count: int) -> Tensor:
+        """Return the rows of a whole batch of so many samples, from what this process has of each of its own."""
+
+    def said(self, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what the first process makes, in all of them."""
 
     def clip(self, parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         """Scale gradients down to a norm, that of all parts together; return it as it was, 0-d."""
@@ -77,6 +87,18 @@ class Whole:
 
     def rest(self, model: nn.Module) -> None:
         """There is nothing to do."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute it as PyTorch does."""
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+    def rows(self, own: Tensor, count: int) -> Tensor:
+        """Return the tensor."""
+        return own
+
+    def said(self, make: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Make it."""
+        return make()
 
     def clip(self, parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         """Clip as PyTorch does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,9 @@ def _options(args: Mapping[str, Any]) -> Options:
 
 def _weights(surface: object) -> dict[str, str]:
     """A hash of the weights, which may be others than those of an earlier look at the same step."""
-    return {"weights": surface.digests()["weights"]} if isinstance(surface, Digestible) else {}
+    with suppress(UserError):  # of several ranks, what stands for all of them says only then that they have none
+        return {"weights": capable(surface, Digestible).digests()["weights"]}
+    return {}
 
 
 def _publish(staging: Path, final: Path) -> None:
