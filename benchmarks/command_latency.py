@@ -1,7 +1,8 @@
 """From a command in the inbox of a live run to its outcome in the journal, with steps of a millisecond, and paused.
 
-The run is a process of its own, as a worker is. Its steps are spun, not slept, so that the clock of the kernel does not
-round them up. Whoever asks looks into the journal all the time, and counts from the rename that puts the command into
+The run is a process of its own, as a worker is. Its steps multiply matrices for a millisecond. A step that never leaves
+the interpreter is measured beside it: there a thread that wants to say something waits for its turn, 5 ms as Python has
+it. Whoever asks looks into the journal all the time, and counts from the rename that puts the command into
 the inbox. ``LiveRun`` makes a command durable before and after that rename, and the run its outcome: so the disk's time
 for that is measured beside it.
 """
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,8 +41,20 @@ class Nothing:
         """Take over nothing."""
 
 
-def work(run: Run) -> None:
+def operation(kind: str) -> Callable[[], object]:
+    """Return what a step does again and again until it is over."""
+    if kind == "interpreted":
+        return lambda: None
+    import torch
+
+    torch.set_num_threads(1)
+    one, other = torch.rand(64, 64), torch.rand(64, 64)
+    return lambda: one @ other
+
+
+def work(run: Run, kind: str) -> None:
     """Be the run's process: make steps until a stop comes."""
+    busy = operation(kind)
     attempt = run.states.queue()
     run.states.move(State.STARTING, attempt=attempt)
     run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
@@ -50,7 +64,7 @@ def work(run: Run) -> None:
             while True:
                 until = time.perf_counter() + STEP_SECONDS
                 while time.perf_counter() < until:
-                    pass
+                    busy()
                 step += 1
                 session.log(step, loss=1 / step)
                 session.boundary(step)
@@ -61,23 +75,33 @@ def work(run: Run) -> None:
 def main() -> None:
     """Print the latencies."""
     with tempfile.TemporaryDirectory() as folder:
-        run = create_run(Path(folder), RunInfo("bench", "none"), "job: none\n", {})
-        process = subprocess.Popen([sys.executable, __file__, run.path])
-        try:
-            _wait(lambda: run.state is State.RUNNING)
+        with working(Path(folder), "multiplied") as run:
             running, in_all = _median(run, _rename), _median(run, _send)
             LiveRun(run).pause(wait=DEADLINE)
             paused = _median(run, _rename)
-            LiveRun(run).stop(wait=DEADLINE)
-            process.wait(DEADLINE)
-        finally:
-            process.kill()
-            process.wait()
+        with working(Path(folder), "interpreted") as run:
+            interpreted = _median(run, _rename)
         disk = _disk(Path(folder))
     Figure("a command in the inbox to its outcome in the journal, at steps of 1 ms", running * 1e3, "ms", 5.0).print()
     Figure("the same of a paused run", paused * 1e3, "ms").print()
+    Figure("the same at steps of 1 ms that never leave the interpreter", interpreted * 1e3, "ms").print()
     Figure("the same at steps of 1 ms, with LiveRun.send, which makes the command durable", in_all * 1e3, "ms").print()
     Figure("a line made durable by the disk, as in each of these", disk * 1e3, "ms").print()
+
+
+@contextmanager
+def working(folder: Path, kind: str) -> Iterator[Run]:
+    """Give a run that makes steps, and stop it."""
+    run = create_run(folder, RunInfo(kind, "none"), "job: none\n", {})
+    process = subprocess.Popen([sys.executable, __file__, run.path, kind])
+    try:
+        _wait(lambda: run.state is State.RUNNING)
+        yield run
+        LiveRun(run).stop(wait=DEADLINE)
+        process.wait(DEADLINE)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _median(run: Run, put: Callable[[Run], tuple[str, float]]) -> float:
@@ -128,4 +152,4 @@ def _disk(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    work(Run(Path(sys.argv[1]))) if len(sys.argv) > 1 else main()
+    work(Run(Path(sys.argv[1])), sys.argv[2]) if len(sys.argv) > 1 else main()

@@ -1,10 +1,11 @@
 """What a step pays for the whole live layer: a plain loop in ``clew.session``, with everything at its defaults.
 
 That is: metrics noted at every step and logged at every tenth, commands heard, a digest of weights and optimizer at
-every hundredth. Two trainings alike go on in one process, some steps of one and as many of the other, in turn. On a
-busy machine single steps differ by more than is promised here. So what is promised is added up of its parts: what the
-loop waits for in the layer's call (the median of each kind of step, since a process that is put aside in one of them
-says nothing about it) and the processor time of the layer's threads; over the processor time of a step.
+every 500th. Two trainings alike go on in one process, some steps of one and as many of the other, in turn. On a busy
+machine single steps differ by more than is promised here. So what is promised is added up of its parts: what the loop
+waits for in the layer's call (the median of each kind of step, since a process that is put aside in one of them
+says nothing about it, less what it takes to look at the clock) and the processor time of the layer's threads; over
+the processor time of a step.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sysconfig
 import tempfile
 import time
 import venv
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +32,7 @@ import clew
 from clew.live.plain import Live
 from clew.session.surface import LiveConfig
 
-STEPS, PAIRS = 100, 12
+STEPS, PAIRS = 250, 12
 LOG_EVERY, DIGEST_EVERY = 10, LiveConfig().digest_every or 0
 PERIODS = (DIGEST_EVERY, LOG_EVERY, 1)
 HERE = Path(__file__).parent
@@ -44,6 +46,7 @@ class Layer:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._taken: dict[int, list[float]] = {}
+        self._nothing: list[float] = []
 
     def after(self, loss: Tensor, norm: Tensor) -> None:
         """Do what a live loop does after a step."""
@@ -54,16 +57,21 @@ class Layer:
         self._live.step(loss=loss, grad_norm=norm)
         self._taken.setdefault(period, []).append(clock() - began)
 
+    def without(self) -> None:
+        """Do what a loop without the layer does after a step: nothing, which takes the clock some time as well."""
+        began = time.perf_counter()
+        self._nothing.append(time.perf_counter() - began)
+
     def forget(self) -> None:
         """Begin to measure."""
         self._taken.clear()
+        self._nothing.clear()
 
     def costs(self) -> dict[int, float]:
         """Return what a step pays for being one, and for its share of what comes with longer periods, in seconds."""
         usual = statistics.median(self._taken[1])
-        return {
-            period: (statistics.median(taken) - usual * (period > 1)) / period for period, taken in self._taken.items()
-        }
+        less = dict.fromkeys(PERIODS, usual) | {1: statistics.median(self._nothing)}
+        return {period: (statistics.median(taken) - less[period]) / period for period, taken in self._taken.items()}
 
 
 def main() -> None:
@@ -89,10 +97,13 @@ def _measure(training: Training, steered: Training, layer: Layer) -> None:
             plain, live = Turns(), Turns()
             layer.forget()
         for is_live in ((False, True), (True, False))[pair % 2]:
-            live.add(steered, layer) if is_live else plain.add(training)
+            live.add(steered, layer.after) if is_live else plain.add(training, lambda *_: layer.without())
     step = plain.processor / (PAIRS * STEPS)
     costs = layer.costs()
-    threads = (live.threads + plain.threads) / (PAIRS * STEPS)  # what a turn has left to write, the next one pays for
+    alone = Turns()  # of turns in turn, the threads of one would write what the other left
+    for _ in range(PAIRS):
+        alone.add(steered, layer.after)
+    threads = alone.threads / (PAIRS * STEPS)
     extra = statistics.median(longer / usual - 1 for longer, usual in zip(live.means, plain.means, strict=True))
     Figure("a step of the plain loop that live layers are measured by", step * 1e3, "ms").print()
     Figure("the whole live layer, of that step", 100 * (sum(costs.values()) + threads) / step, "%", 0.5).print()
@@ -117,14 +128,13 @@ class Turns:
     processor: float = 0.0
     threads: float = 0.0
 
-    def add(self, training: Training, layer: Layer | None = None) -> None:
+    def add(self, training: Training, after: Callable[[Tensor, Tensor], None]) -> None:
         """Take a turn."""
         batches = Clocked(STEPS)
         own, process = time.thread_time(), time.process_time()
         for batch in batches:
             loss, norm = training.step(batch)
-            if layer is not None:
-                layer.after(loss, norm)
+            after(loss, norm)
         own, process = time.thread_time() - own, time.process_time() - process
         self.means.append(statistics.mean(batches.seconds()))
         self.processor += own

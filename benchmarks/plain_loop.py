@@ -19,7 +19,7 @@ BATCH, LENGTH, WORDS, CLASSES = 16, 32, 256, 8
 class Classifier(nn.Module):
     """A small transformer that says of what kind a text is."""
 
-    def __init__(self, width: int = 64, layers: int = 2) -> None:
+    def __init__(self, width: int = 64, layers: int = 1) -> None:
         super().__init__()
         self.embed = nn.Embedding(WORDS, width)
         layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True)

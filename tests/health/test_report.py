@@ -320,7 +320,7 @@ def test_a_probe_keeps_the_loss_of_the_step_and_not_the_tensor():
     probe.step_done(3)
     assert probe.report(mlp())["losses"]["newest"] == 3
     assert probe.report(mlp())["losses"]["count"] == 2
-    assert [float(loss) for loss in probe._losses] == [1.0, 3.0]
+    assert [float(loss) for loss in probe.clock.losses] == [1.0, 3.0]
 
 
 def test_looking_is_no_part_of_a_step():

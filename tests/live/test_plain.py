@@ -11,6 +11,7 @@ import torch
 from torch_support import PROGRAMS, Program, apart, curve, mlp, same, typed, weights
 
 import clew
+from clew.live.window import Window
 from clew.runs import Command, Run, State
 from clew.session.surface import LiveConfig
 
@@ -320,11 +321,13 @@ def test_what_cannot_train_is_said(words: dict[str, Any], message: str, typed: P
         apart(body)
 
 
-def test_metrics_wait_where_they_are_until_they_are_logged(typed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_on_a_device_waits_there_and_is_fetched_together(
+    typed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched: list[int] = []
     transfer = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: fetched.append(1) or transfer(tensor))
-    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: pytest.fail("a step waited for the device"))
+    monkeypatch.setattr("clew.live.window.kept", lambda value: value.detach().clone())  # as it is on a device
 
     def body() -> None:
         words = {"live": LiveConfig(digest_every=None), "data": torch.zeros(40, 1), "batch_size": 8}
@@ -335,3 +338,12 @@ def test_metrics_wait_where_they_are_until_they_are_logged(typed: Path, monkeypa
     apart(body)
     assert len(fetched) <= 3
     assert curve(Run(typed / "runs/p")) == {10: 4.5, 20: 14.5}
+
+
+def test_a_step_does_not_ask_a_device_for_a_number() -> None:
+    window = Window()
+    loss = torch.zeros((), device="meta")  # a device that has none to give
+    for _ in range(3):
+        assert window.add({"loss": loss, "seen": 8})["seen"] == 8
+    with pytest.raises(NotImplementedError):
+        window.means()

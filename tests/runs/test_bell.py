@@ -143,3 +143,28 @@ def test_a_process_that_was_forked_leaves_the_bell_of_its_parent_alone(
     bell.close()
     bell.close()
     wait_until(lambda: not bell.is_alive)
+
+
+def test_who_puts_a_command_into_the_very_inbox_is_heard_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "RESCAN_SECONDS", 1e9)
+    told: list[int] = []
+    inbox = Inbox(folder)
+    inbox.listen(lambda: told.append(1))
+    inbox.poll()
+    monkeypatch.setattr(module.os, "read", lambda *_: b"")  # the kernel is late
+    before = len(told)
+    sent = inbox.send("note", text="x")
+    assert len(told) > before
+    assert [command.id for command in inbox.poll()] == [sent.id]
+
+
+def test_an_inbox_that_listens_no_more_looks(folder: Path) -> None:
+    inbox = Inbox(folder)
+    inbox.listen()
+    bell = inbox._bell
+    assert bell is not None and inbox.is_heard
+    inbox.mute()
+    wait_until(lambda: not bell.is_alive)
+    assert not inbox.is_heard
+    sent = Inbox(folder).send("note", text="x")
+    assert [command.id for command in inbox.poll()] == [sent.id]

@@ -45,7 +45,7 @@ class StepClock:
 
     def __init__(self, size: int = WINDOW, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._steps: deque[StepTime] = deque(maxlen=size)
+        self._steps: deque[tuple[float | None, float, float, float, int | None, Any]] = deque(maxlen=size)
         self._begun: float | None = None
         self._waited = 0.0
         self._paused = 0.0
@@ -77,22 +77,31 @@ class StepClock:
             if not self._depth:
                 self._paused += self._clock() - entered
 
-    def step_done(self, tokens: int | None = None) -> None:
+    def step_done(self, tokens: int | None = None, loss: Any = None) -> None:
         """Say that a step is done, and the next one begins.
 
         Args:
             tokens: What it was trained on.
+            loss: Whatever is to be remembered as its loss; None for nothing.
         """
         now = self._clock()
-        if self._begun is not None:
-            seconds = max(0.0, now - self._begun - self._paused)
-            self._steps.append(StepTime(seconds, self._waited, self._paused, tokens))
+        # Made into something with names only when somebody asks, since a training waits for this.
+        self._steps.append((self._begun, now, self._waited, self._paused, tokens, loss))
         self._begun, self._waited, self._paused = now, 0.0, 0.0
 
     @property
     def steps(self) -> list[StepTime]:
-        """The steps that are remembered, the newest last."""
-        return list(self._steps)
+        """The steps that are remembered, the newest last, without one whose beginning nobody saw."""
+        return [
+            StepTime(max(0.0, now - begun - paused), waited, paused, tokens)
+            for begun, now, waited, paused, tokens, _ in self._steps
+            if begun is not None
+        ]
+
+    @property
+    def losses(self) -> list[Any]:
+        """What was remembered as losses, the newest last."""
+        return [loss for *_, loss in self._steps if loss is not None]
 
     def summary(self) -> dict[str, Any]:
         """Return what the remembered steps come to.
@@ -101,17 +110,18 @@ class StepClock:
             ``steps`` (how many), ``median_seconds``, ``p95_seconds``, ``data_share`` of the steps' time,
             ``pause_share`` of all time and ``tokens_per_second``; None where there is nothing to say it from.
         """
-        if not self._steps:
+        steps = self.steps
+        if not steps:
             names = ("median_seconds", "p95_seconds", "data_share", "pause_share", "tokens_per_second")
             return {"steps": 0, **dict.fromkeys(names)}
-        taken = sorted(step.seconds for step in self._steps)
-        busy, paused = sum(taken), sum(step.paused for step in self._steps)
-        tokens = [step.tokens for step in self._steps if step.tokens is not None]
+        taken = sorted(step.seconds for step in steps)
+        busy, paused = sum(taken), sum(step.paused for step in steps)
+        tokens = [step.tokens for step in steps if step.tokens is not None]
         return {
             "steps": len(taken),
             "median_seconds": median(taken),
             "p95_seconds": percentile(taken, LATE),
-            "data_share": _share(sum(step.data for step in self._steps), busy),
+            "data_share": _share(sum(step.data for step in steps), busy),
             "pause_share": _share(paused, busy + paused),
             "tokens_per_second": _share(sum(tokens), busy) if len(tokens) == len(taken) else None,
         }

@@ -14,7 +14,6 @@ With it, a trainer's ``health`` is a few lines::
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -33,9 +32,11 @@ def kept(value: Tensor | float) -> Tensor | float:
 
     Returns:
         A number, or a copy on the same device: the trainer may go on summing into its tensor, and a compiled one writes
-        into the same one again.
+        into the same one again. What lies on the CPU is a number already, which costs a tenth of a copy.
     """
-    return value.detach().clone() if isinstance(value, Tensor) else float(value)
+    if not isinstance(value, Tensor):
+        return float(value)
+    return float(value.item()) if value.is_cpu else value.detach().clone()
 
 
 class HealthProbe:
@@ -48,7 +49,6 @@ class HealthProbe:
 
     def __init__(self, size: int = WINDOW, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = StepClock(size, clock)
-        self._losses: deque[Tensor | float] = deque(maxlen=size)
 
     def data(self) -> AbstractContextManager[None]:
         """Surround the time in which a step waits for its data."""
@@ -58,19 +58,14 @@ class HealthProbe:
         """Surround a time that is no part of a step: a validation, a checkpoint, a pause that was asked for."""
         return self.clock.pause()
 
-    def step_done(
-        self, loss: Tensor | float | None = None, tokens: int | None = None, *, is_kept: bool = False
-    ) -> None:
+    def step_done(self, loss: Tensor | float | None = None, tokens: int | None = None) -> None:
         """Say that an optimizer step is done.
 
         Args:
             loss: Its loss: a number, or a tensor [] that stays on its device. None where it is not known.
             tokens: What it was trained on.
-            is_kept: Whether the loss is a number or a copy from :func:`kept` already.
         """
-        self.clock.step_done(tokens)
-        if loss is not None:
-            self._losses.append(loss if is_kept else kept(loss))
+        self.clock.step_done(tokens, None if loss is None else kept(loss))
 
     def report(
         self,
@@ -100,7 +95,7 @@ class HealthProbe:
                 model,
                 optimizers,
                 forward=forward,
-                losses=list(self._losses),
+                losses=self.clock.losses,
                 timings=self.clock,
                 data=data,
                 step=step,

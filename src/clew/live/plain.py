@@ -77,6 +77,7 @@ class Live:
         self.session = session
         self.params = params
         self._log_every = log_every
+        self._save_every: int | None = None
         self._surface: TorchSurface | None = None
 
     def attach(self, **training: Unpack[TrainingWords]) -> int:
@@ -99,6 +100,7 @@ class Live:
             raise UserError(f"this is one of {count} processes", hint="a session steers a program of one process")
         self._surface = surface = _surface(training, self.session.config.seed, self.params)
         config = self.session.config
+        self._save_every = config.checkpoint.every
         done = self.session.attach(surface, config.checkpoint, config.live)
         if surface.total_steps is not None:
             self.session.horizon(surface.total_steps)
@@ -172,16 +174,16 @@ class Live:
             RunStopped: When the run is to end; it leaves the session quietly.
             NotFinite: When the loss is no longer finite, and the run is not to go on from that.
         """
-        surface, session = self.surface, self.session
-        surface.finish_step(metrics)
-        step = surface.step_number
-        logs = step % self._log_every == 0 or surface.is_over
-        if logs or session.config.checkpoint.is_at(step):
+        surface = self._surface or self.surface
+        step = surface.finish_step(metrics)
+        every = self._save_every
+        logs = step % self._log_every == 0 or step == surface.total_steps
+        if logs or (every and step % every == 0):
             try:
                 self._measure(log=logs)
             except NotFinite as error:
-                session.rescue(step, error)
-        session.boundary(step, metric=rating)
+                self.session.rescue(step, error)
+        self.session.boundary(step, metric=rating)
 
     def log(self, **metrics: Any) -> None:
         """Record metrics of the present step, such as those of a validation.

@@ -103,14 +103,18 @@ class TorchTraining:
         with self.probe.data():
             return self.samples.fetch(self.feed.take())
 
-    def finish_step(self, metrics: Mapping[str, Any]) -> None:
+    def finish_step(self, metrics: Mapping[str, Any]) -> int:
         """Take note that an optimizer step is done; waits for no device.
 
         Args:
             metrics: Names to numbers, or to tensors of one element; ``loss`` is what a training's health looks at.
+
+        Returns:
+            The number of finished steps.
         """
         self.step_number += 1
-        self.probe.step_done(self.window.add(metrics).get("loss"), is_kept=True)
+        self.probe.clock.step_done(None, self.window.add(metrics).get("loss"))
+        return self.step_number
 
     def measure(self) -> dict[str, float]:
         """Return the means of the metrics since the last log.

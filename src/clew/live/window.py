@@ -15,17 +15,19 @@ from clew.health.probe import kept
 class Window:
     """The values of each metric since the last log, in the order of the steps.
 
-    A tensor is copied on its device, which waits for nothing; all of them are fetched in one transfer.
+    A tensor on a device is copied there, which waits for nothing; all of them are fetched in one transfer.
     """
 
     def __init__(self) -> None:
-        self._values: dict[str, list[Tensor | float]] = {}
+        self._columns: dict[str, list[float]] = {}
+        self._rows: list[dict[str, Tensor | float]] = []  # sorted into the columns when somebody asks
 
     def add(self, metrics: Mapping[str, Any]) -> dict[str, Tensor | float]:
         """Keep a step's metrics, numbers or tensors of one element, and return them as they are kept."""
-        values = {name: kept(value) for name, value in metrics.items()}
-        for name, value in values.items():
-            self._values.setdefault(name, []).append(value)
+        values: dict[str, Tensor | float] = {}
+        for name, value in metrics.items():  # no comprehension, which is one more call that each step waits for
+            values[name] = value if type(value) is float else kept(value)
+        self._rows.append(values)
         return values
 
     def means(self) -> dict[str, float]:
@@ -34,24 +36,34 @@ class Window:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._values.clear()
+        self._columns.clear()
+        self._rows.clear()
 
     def state(self) -> dict[str, list[float]]:
         """Return what :meth:`load` takes."""
-        return self._fetched()
+        return {name: list(values) for name, values in self._fetched().items()}
 
     def load(self, state: Mapping[str, list[float]]) -> None:
         """Go on from a state."""
-        self._values = {name: list(values) for name, values in state.items()}
+        self._columns = {name: list(values) for name, values in state.items()}
+        self._rows.clear()
 
     def _fetched(self) -> dict[str, list[float]]:
         """Bring all values here, and keep them so."""
-        waiting = [value for values in self._values.values() for value in values if isinstance(value, Tensor)]
+        waiting: list[tuple[list[float], int, Tensor]] = []
+        for row in self._rows:
+            for name, value in row.items():
+                column = self._columns.setdefault(name, [])
+                if isinstance(value, Tensor):
+                    waiting.append((column, len(column), value))
+                    column.append(math.nan)
+                else:
+                    column.append(value)
+        self._rows.clear()
         if waiting:
-            numbers = iter(_fetch(waiting))
-            for values in self._values.values():
-                values[:] = [next(numbers) if isinstance(value, Tensor) else value for value in values]
-        return {name: [float(value) for value in values] for name, values in self._values.items()}
+            for (column, place, _), number in zip(waiting, _fetch([tensor for *_, tensor in waiting]), strict=True):
+                column[place] = number
+        return self._columns
 
 
 def _fetch(tensors: list[Tensor]) -> list[float]:
@@ -63,4 +75,8 @@ def _fetch(tensors: list[Tensor]) -> list[float]:
 
 
 def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+    try:
+        mean = math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # infinities of both signs, for instance
+        return math.nan
+    return mean if math.isfinite(mean) else math.nan

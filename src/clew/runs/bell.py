@@ -4,6 +4,9 @@ A training asks after every step whether somebody wants something. To ask the fi
 nothing else, and takes many times as long after milliseconds of other work, when nothing of it is in the processor's
 caches any more. Where the kernel can tell (Linux, inotify(7)), a thread waits for its word, and to ask is to look at a
 variable.
+
+What other machines put into a folder of a network file system the kernel does not tell. So it rings now and then
+without a reason.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import os
 import select
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 _CLOSE_WRITE, _MOVED_TO, _CREATE, _IGNORED = 0x8, 0x80, 0x100, 0x8000
@@ -25,21 +29,30 @@ class Bell:
 
     Args:
         folder: The folder.
+        tell: Called by the thread that listens, when it has rung, and when it hears nothing any more.
+        every: Seconds after which it rings in any case.
 
     Raises:
         OSError: If the kernel cannot tell, or the folder is not there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tell: Callable[[], None] = lambda: None, *, every: float | None = None) -> None:
         self.is_alive = True
         """Whether it would hear anything; not any more once the folder is gone."""
         self.has_rung = True  # for what lies there already
         """Whether it has rung since :meth:`take`."""
+        self._tell = tell
+        self._every = every
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._events = _watch(folder)
         self._end, self._ending = os.pipe()
         threading.Thread(target=self._listen, name="clew-bell", daemon=True).start()
+
+    def ring(self) -> None:
+        """Ring it by hand: who knows that something has come need not wait for the kernel to say it."""
+        self.has_rung = True
+        self._tell()
 
     def take(self) -> bool:
         """Say whether it has rung since the last time that it was asked."""
@@ -59,17 +72,18 @@ class Bell:
     def _listen(self) -> None:
         try:
             while True:
-                ready, _, _ = select.select([self._events, self._end], [], [])
+                ready, _, _ = select.select([self._events, self._end], [], [], self._every)
                 if self._end in ready:
                     return
-                if any(mask & _IGNORED for mask in _masks(os.read(self._events, _BYTES))):
+                if ready and any(mask & _IGNORED for mask in _masks(os.read(self._events, _BYTES))):
                     return
-                self.has_rung = True
+                self.ring()
         finally:
             with self._lock:
                 self.is_alive = False
                 for handle in (self._events, self._end, self._ending):
                     os.close(handle)
+            self._tell()
 
 
 def _watch(folder: Path) -> int:

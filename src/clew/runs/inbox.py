@@ -10,7 +10,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,16 +61,27 @@ class Inbox:
         self._listed = 0.0
         self._bell: Bell | None = None
 
-    def listen(self) -> None:
-        """Hear what comes from now on, where the system can tell, instead of looking for it at every :meth:`poll`."""
+    def listen(self, tell: Callable[[], None] = lambda: None) -> None:
+        """Hear what comes from now on, where the system can tell, instead of looking for it at every :meth:`poll`.
+
+        Args:
+            tell: Called, by another thread, when :meth:`poll` may return something.
+        """
         from clew.runs.bell import Bell  # only for whoever asks after every step
 
         try:
-            bell = Bell(self._folder)
+            bell = Bell(self._folder, tell, every=RESCAN_SECONDS)
         except OSError:
             return  # looking does as well
+        self.mute()
         weakref.finalize(self, bell.close).atexit = False
         self._bell = bell
+
+    def mute(self) -> None:
+        """Listen no more."""
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
 
     def send(self, verb: str, **args: Any) -> Command:
         """Put a command into the inbox and return it; whether it is one, its receiver decides."""
@@ -80,12 +91,14 @@ class Inbox:
         """Put a command with its preconditions into the inbox, and return it with its issuer and its time."""
         command = replace(command, issuer=command.issuer or _user(), sent=command.sent or time.time())
         write_json(self._folder / f"{command.id}.json", asdict(command))
+        if self._bell is not None:
+            self._bell.ring()
         return command
 
     def poll(self) -> list[Command]:
         """Return waiting commands in the order in which they were sent; costs one ``stat`` when nothing changed.
 
-        For one that listens (:meth:`listen`) it costs none. The folder is listed every two seconds as well, because
+        For one that listens (:attr:`is_heard`) it costs none. The folder is listed every two seconds as well, because
         network file systems cache attributes, and tell nothing of what other machines do.
         """
         now = time.monotonic()
@@ -94,12 +107,10 @@ class Inbox:
         self._listed = now
         return self.peek()
 
-    def may_have_news(self) -> bool:
-        """Whether :meth:`poll` may return anything; costs less than that."""
-        bell = self._bell
-        if bell is None or not bell.is_alive or bell.has_rung:
-            return True
-        return time.monotonic() - self._listed >= RESCAN_SECONDS
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody is told when :meth:`poll` may return something; else it is to be asked after every step."""
+        return self._bell is not None and self._bell.is_alive
 
     def _may_have_changed(self) -> bool:
         if self._bell is not None and self._bell.is_alive:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from clew.runs.files import sync_directory
 
 Event = dict[str, Any]
 
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 1.0
 # Made once: json.dumps with options builds a new encoder for every line.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # Half the time of json.loads, which guesses the encoding of bytes and looks for blanks with regular expressions.
@@ -31,7 +32,7 @@ _DECODER = json.JSONDecoder()
 class JournalWriter:
     """Appends events to one file; thread-safe.
 
-    What is written waits in memory for the next flush, which a thread of its own brings about twice a second. So
+    What is written waits in memory for the next flush, which a thread of its own brings about once a second. So
     whoever writes waits neither for a disk nor, with metrics, for their encoding. What a full disk does not take stays
     in memory for the next flush, and the next write says so.
 
@@ -57,7 +58,7 @@ class JournalWriter:
         self._flusher.start()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event; it reaches the file within half a second, or at :meth:`flush`.
+        """Append one event; it reaches the file within a second, or at :meth:`flush`.
 
         Raises:
             OSError: If the disk does not take what was written before.
@@ -217,21 +218,47 @@ def journal_files(folder: Path) -> list[tuple[Path, int, int]]:
     return sorted(found, key=lambda item: item[1:])
 
 
-def read_events(folder: Path, kinds: frozenset[str] | None = None) -> Iterator[Event]:
+@dataclass(frozen=True)
+class Beginning:
+    """How an attempt began.
+
+    Attributes:
+        step: The step that it went on from; None when it ended before it knew.
+        back: The step to which the run went back before; None when it just went on.
+        contained: The commands of that very step which count still.
+    """
+
+    step: int | None = None
+    back: int | None = None
+    contained: frozenset[str] = frozenset()
+
+    def undoes(self, event: Event) -> bool:
+        """Whether an event of an earlier attempt is a command that counts no longer: the run went back to before it."""
+        at = event.get("at")
+        if self.back is None or event.get("kind") != "command" or not isinstance(at, int):
+            return False
+        return at > self.back or (at == self.back and event.get("id") not in self.contained)
+
+
+def read_events(folder: Path, kinds: frozenset[str] | None = None, *, until: int | None = None) -> Iterator[Event]:
     """Yield a run's events as they count now.
 
     An attempt that restored the state of step *k* does the later steps again, so events of earlier attempts with a
-    ``step`` above *k* are superseded and left out.
+    ``step`` above *k* are superseded and left out. Where the run went back to an earlier checkpoint on purpose,
+    commands that came after it are left out as well.
 
     Args:
         folder: The run's ``journal`` directory.
         kinds: Only these kinds; None means all.
+        until: As they counted when this attempt was the last one; None means now.
     """
-    files = journal_files(folder)
-    limits = step_limits(files)
+    files = [one for one in journal_files(folder) if until is None or one[1] <= until]
+    begun = beginnings(files)
+    limits = _limits(files, begun)
     needles = _needles(kinds)
     for path, attempt, rank in files:
         limit = limits[attempt]
+        backs = [one for number, one in begun.items() if number > attempt and one.back is not None]
         with path.open("rb") as stream:
             for line in stream:
                 if needles and not any(needle in line for needle in needles):
@@ -241,6 +268,8 @@ def read_events(folder: Path, kinds: frozenset[str] | None = None) -> Iterator[E
                     continue
                 step = event.get("step")
                 if isinstance(step, int) and step > limit:
+                    continue
+                if backs and any(one.undoes(event) for one in backs):
                     continue
                 event["attempt"] = attempt
                 event["rank"] = rank
@@ -255,19 +284,31 @@ def _needles(kinds: frozenset[str] | None) -> list[bytes]:
 
 def step_limits(files: list[tuple[Path, int, int]]) -> dict[int, float]:
     """For each attempt, the last step that no later attempt does again."""
+    return _limits(files, beginnings(files))
+
+
+def beginnings(files: list[tuple[Path, int, int]]) -> dict[int, Beginning]:
+    """Return how each attempt began, as its first rank tells."""
+    return {attempt: _beginning(path) for path, attempt, rank in files if rank == 0}
+
+
+def _limits(files: list[tuple[Path, int, int]], begun: Mapping[int, Beginning]) -> dict[int, float]:
     limits: dict[int, float] = {}
     limit = math.inf
     for attempt in sorted({attempt for _, attempt, _ in files}, reverse=True):
         limits[attempt] = limit
-        restored = [_restored_step(path) for path, number, rank in files if number == attempt and rank == 0]
-        limit = min([limit, *(step for step in restored if step is not None)])
+        step = begun[attempt].step if attempt in begun else None
+        limit = limit if step is None else min(limit, step)
     return limits
 
 
-def _restored_step(path: Path) -> int | None:
-    """The step that an attempt went on from; None when it ended before it knew."""
+def _beginning(path: Path) -> Beginning:
+    back: int | None = None
+    contained: frozenset[str] = frozenset()
     with path.open("rb") as stream:
         for line in stream:
-            if b'"restore"' in line and (event := decode(line)) and event.get("kind") == "restore":
-                return int(event["step"])
-    return None
+            if b'"went_back"' in line and (event := decode(line)) and event.get("kind") == "went_back":
+                back, contained = int(event["to"]), frozenset(event.get("contained") or ())
+            elif b'"restore"' in line and (event := decode(line)) and event.get("kind") == "restore":
+                return Beginning(int(event["step"]), back, contained)
+    return Beginning(None, back, contained)

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,9 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             return State.UNKNOWN
 
-    @property
+    @cached_property
     def inbox(self) -> Inbox:
-        """Where commands to the run are put."""
+        """Where commands to the run are put; one object, so that whoever listens hears at once what is put here."""
         return Inbox(self.path / "inbox")
 
     @property

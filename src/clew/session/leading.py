@@ -88,6 +88,7 @@ class Leading(Session[ConfigT]):
         if step < self._meeting:
             return
         self._crew.check()
+        self._quiet_until = 0  # at a meeting everything is looked at: what came to another rank, nothing here tells
         try:
             super().boundary(step, metric=metric)
         except RunStopped as stop:
@@ -110,10 +111,6 @@ class Leading(Session[ConfigT]):
         fitting = int(MEET_SECONDS / seconds) if step > last and seconds > 0 else 1
         self._stride = max(1, min(fitting, _GROWTH * self._stride))
         return self._stride
-
-    def _is_disturbed(self) -> bool:
-        """At a meeting everything is looked at: what came to another rank, nothing here tells."""
-        return True
 
     def _is_digest_due(self, step: int) -> bool:
         return self._notes[0] and super()._is_digest_due(step)

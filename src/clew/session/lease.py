@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from clew.logs.logger import Logger
@@ -17,12 +18,21 @@ class LeaseKeeper:
         states: The run's state file.
         attempt: The attempt that holds the lease.
         interval: Seconds between renewals.
+        tell: Called once another attempt has taken over.
     """
 
-    def __init__(self, states: StateFile, attempt: int, *, interval: float = LEASE_SECONDS / 4) -> None:
+    def __init__(
+        self,
+        states: StateFile,
+        attempt: int,
+        *,
+        interval: float = LEASE_SECONDS / 4,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
         self._states = states
         self._attempt = attempt
         self._interval = interval
+        self._tell = tell
         self._closed = threading.Event()
         self._log = Logger("clew.session", run=states.path.parent.name, attempt=attempt)
         self.fenced: Fenced | None = None
@@ -45,6 +55,7 @@ class LeaseKeeper:
                 self._states.renew(self._attempt)
             except Fenced as error:
                 self.fenced = error
+                self._tell()
                 self._log.warning("another attempt has taken over")
                 return
             except OSError as error:

@@ -38,6 +38,7 @@ class Saver:
         known: ``known(step)`` returns what the session itself has to keep with a state; empty for nothing.
         clock: Seconds, for saves by time.
         fetch: ``fetch(steps)`` brings back one of these checkpoints from where their copies are, if there are any.
+        tell: Called when something went wrong beside the training.
 
     Attributes:
         store: The run's checkpoints.
@@ -55,6 +56,7 @@ class Saver:
         *,
         clock: Callable[[], float] = time.monotonic,
         fetch: Callable[[Collection[int]], Fetched | None] = lambda steps: None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.holding(attempt))
         self.surface: Surface | None = None
@@ -65,6 +67,7 @@ class Saver:
         self._known = known
         self._clock = clock
         self._fetch = fetch
+        self._tell = tell
         self._began = clock()
         self._due: tuple[int, str] = (-1, "")
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
@@ -221,6 +224,7 @@ class Saver:
             self._commit(step, write, metric, why)
         except BaseException as error:
             self._failure = (step, error)
+            self._tell()
             self._log.error(f"the checkpoint of step {step} could not be saved: {error}", step=step)
             with suppress(OSError):  # the disk may be full
                 self._journal.write("checkpoint_failed", at=step, error=type(error).__name__, reason=str(error))

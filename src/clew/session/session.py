@@ -20,6 +20,7 @@ from clew.errors import NotFinite
 from clew.logs.logger import Logger
 from clew.runs import Artifact, Command, JournalWriter, Run, State
 from clew.runs.disk import is_full
+from clew.session.disturbance import Disturbance
 from clew.session.forking import overridden
 from clew.session.lease import LeaseKeeper
 from clew.session.lifecycle import Lifecycle, claim, share_log
@@ -63,7 +64,8 @@ class Session(Generic[ConfigT]):
         self.config = config
         self.ranks = Ranks()
         self._lifecycle = lifecycle or Lifecycle()
-        self._signals = StopSignals()
+        self._disturbance = Disturbance()
+        self._signals = StopSignals(self._disturbance)
         self._live = LiveConfig()
         self._step = 0
         self._stop: tuple[State, str] | None = None
@@ -82,10 +84,12 @@ class Session(Generic[ConfigT]):
         self.artifacts: dict[str, Artifact] = {}
         self._journal = JournalWriter(run.path / "journal", attempt)
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
-        self._lease = LeaseKeeper(run.states, attempt)
+        tell = self._disturbance.come
+        tell()  # there may be something already
+        self._lease = LeaseKeeper(run.states, attempt, tell=tell)
         fetch = partial(self._lifecycle.fetch, run, attempt)
-        self._saver = Saver(run, attempt, self._journal, self._known, fetch=fetch)
-        self._steering = Steering(run, attempt, self._journal)
+        self._saver = Saver(run, attempt, self._journal, self._known, tell=tell, fetch=fetch)
+        self._steering = Steering(run, attempt, self._journal, self._disturbance)
         self._space = Space(run, self._journal)
         self._restored: int | None = None
 
@@ -103,6 +107,7 @@ class Session(Generic[ConfigT]):
                 self._steering.close(self._step)
         finally:
             self._saver.close()
+            self.run.inbox.mute()
             self._signals.__exit__(kind, error, trace)
             self._lease.__exit__(kind, error, trace)
             self._journal.close()
@@ -271,21 +276,13 @@ class Session(Generic[ConfigT]):
     def due(self, step: int) -> bool:
         """Look at the inbox and the signals, and say whether :meth:`boundary` has anything to do at this step."""
         self._step = step
-        if step < self._quiet_until and not self._is_disturbed():
+        if step < self._quiet_until and not self._disturbance.has_come:
             return False
+        self._disturbance.take()
         self._look()
         is_due = self._is_due(step)
-        self._quiet_until = step if is_due else self._next_due(step)
+        self._quiet_until = step if is_due or not self._steering.is_heard else self._next_due(step)
         return is_due
-
-    def _is_disturbed(self) -> bool:
-        """Whether something has come that no step tells; cheap, since it is asked after every step."""
-        return (
-            bool(self._signals.received)
-            or self._steering.has_news()
-            or self._lease.fenced is not None
-            or self._saver.has_failed()
-        )
 
     def _next_due(self, step: int) -> int:
         """The next step at which something is due that the steps alone decide."""
@@ -322,6 +319,9 @@ class Session(Generic[ConfigT]):
             RunStopped: When the run was asked to stop; everything is saved then. Let it pass.
             Fenced: When another attempt has taken the run over.
         """
+        self._step = step
+        if step < self._quiet_until and not self._disturbance.has_come:
+            return  # as `due` would say: a call less for every step
         if not self.due(step):
             return
         if self._trouble is None and not self._space.is_lacking:
@@ -398,6 +398,7 @@ class Session(Generic[ConfigT]):
         self._switch = ""
         self._steering.finish()
         self._saver.close()
+        parent.inbox.mute()
         self._lease.__exit__(None, None, None)
         self._journal.write("switched", at=step, child=name)
         self._journal.close()

@@ -7,13 +7,20 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from clew.session.disturbance import Disturbance
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Remembers the first termination signal; a second one has its usual, immediate effect."""
+    """Remembers the first termination signal; a second one has its usual, immediate effect.
 
-    def __init__(self) -> None:
+    Args:
+        disturbance: Raised when one has come.
+    """
+
+    def __init__(self, disturbance: Disturbance) -> None:
+        self._disturbance = disturbance
         self.received = ""
         """Name of the signal that came; empty while none has."""
         self._previous: dict[signal.Signals, Any] = {}
@@ -31,6 +38,7 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        self._disturbance.has_come = True
         self._restore()
 
     def _restore(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -11,11 +10,12 @@ from clew.errors import ClewError, RunFailed
 from clew.logs.logger import Logger
 from clew.runs import Command, Event, Fenced, JournalWriter, Run, State
 from clew.session.commands import APPLIED, Done, Ledger, unchanged
+from clew.session.disturbance import Disturbance
 from clew.session.verbs import VERBS, Boundary
 from clew.session.verbs.base import Result
 
 WAIT_SECONDS = 0.02
-"""How often a paused run looks into its inbox."""
+"""How often a paused run looks up; what comes into its inbox it hears at once, where the system can tell."""
 
 
 class Steering:
@@ -28,14 +28,16 @@ class Steering:
         run: The run.
         attempt: Number of this attempt.
         journal: Where outcomes are written.
+        disturbance: Raised when :meth:`look` may find something, if it is to be called at all (:attr:`is_heard`).
     """
 
-    def __init__(self, run: Run, attempt: int, journal: JournalWriter) -> None:
+    def __init__(self, run: Run, attempt: int, journal: JournalWriter, disturbance: Disturbance) -> None:
         self._run = run
         self._attempt = attempt
         self._journal = journal
         self._inbox = run.inbox
-        self._inbox.listen()
+        self._disturbance = disturbance
+        self._inbox.listen(disturbance.come)
         self._log = Logger("clew.session", run=run.id, attempt=attempt)
         self._paused = False
         self._applied: set[tuple[int, str]] = set()
@@ -47,9 +49,10 @@ class Steering:
             config_hash=run.info.config_hash,
         )
 
-    def has_news(self) -> bool:
-        """Whether :meth:`look` may find anything."""
-        return bool(self._under_way) or self._inbox.may_have_news()
+    @property
+    def is_heard(self) -> bool:
+        """Whether the disturbance tells when :meth:`look` may find something."""
+        return self._inbox.is_heard
 
     def look(self) -> None:
         """Look into the inbox; costs one ``stat`` when nothing has come."""
@@ -105,10 +108,14 @@ class Steering:
 
     def hold(self, boundary: Boundary, ends: Callable[[], bool]) -> None:
         """Stay here as long as the run is paused; commands are answered at once."""
+        if not self.ledger.standing.is_paused(boundary.step):
+            return
         while self.ledger.standing.is_paused(boundary.step) and not ends():
-            time.sleep(WAIT_SECONDS)
+            self._disturbance.wait(WAIT_SECONDS)
+            self._disturbance.take()
             self.look()
             self.carry_out(boundary, ends)
+        self._disturbance.come()  # what was taken here may have been meant for somebody else
 
     def was_applied_at(self, step: int, *, issuer: str) -> bool:
         """Say whether something that this issuer asked for was carried out at a boundary of this attempt."""
@@ -140,6 +147,7 @@ class Steering:
         if isinstance(done, Future):
             self.ledger.begin(command)
             self._under_way.append((command, boundary.step, done))
+            done.add_done_callback(lambda _: self._disturbance.come())
         else:
             self._settle(command, boundary.step, APPLIED, done)
 

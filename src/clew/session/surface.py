@@ -227,7 +227,7 @@ class CheckpointConfig:
 class LiveConfig:
     """What a live run notes about itself, and what it does in trouble."""
 
-    digest_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = 100
+    digest_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = 500
     """Note a hash of weights and optimizer after so many steps, by which runs are compared; null never does."""
     health_every: Annotated[int | None, Field(ge=1), NOT_HASHED] = None
     """Note how the training is doing after so many steps; null does when asked."""
