@@ -50,6 +50,7 @@ STATES = {
 KINDS = {
     "artifact": "an output was published",
     "attempt": "an attempt has begun, in this environment",
+    "changed": "what the run does otherwise since this attempt: keys of the config, what they were, and where it runs",
     "checkpoint": "the state was saved",
     "checkpoint_bad": "a checkpoint does not verify and was passed over",
     "checkpoint_fetched": "no checkpoint here could be used, and the newest was fetched from the mirror",
@@ -72,6 +73,7 @@ KINDS = {
     "restore": "the step from which this attempt goes on; later steps of earlier attempts do not count any more",
     "resumed": "a paused run goes on",
     "rollout": "an answer that was rewarded in training",
+    "went_back": "the run was resumed at an earlier checkpoint; what it had done and been told later does not count",
     "sample": "an answer to a fixed prompt, shown on the way",
 }
 EVENTS = {

@@ -10,7 +10,7 @@ from types import ModuleType
 
 TYPE_CHECKING = False  # what `typing` calls it; importing that module would double the time that this one takes
 if TYPE_CHECKING:
-    from clew.api import Pipeline, attach, fork, replay, run, verify
+    from clew.api import Pipeline, attach, fork, replay, resume, run, verify
     from clew.config import NOT_HASHED, InputPath, Plugin, config
     from clew.errors import ClewError, ConfigError, DataError, RunFailed, UserError
     from clew.jobs import JobConfig, RuntimeConfig, job
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clew.api": ("Pipeline", "attach", "fork", "replay", "run", "verify"),
+    "clew.api": ("Pipeline", "attach", "fork", "replay", "resume", "run", "verify"),
     "clew.config": ("NOT_HASHED", "InputPath", "Plugin", "config"),
     "clew.errors": ("ClewError", "ConfigError", "DataError", "RunFailed", "UserError"),
     "clew.jobs": ("JobConfig", "RuntimeConfig", "job"),
@@ -77,6 +77,7 @@ __all__ = [
     "fork",
     "job",
     "replay",
+    "resume",
     "run",
     "session",
     "verify",

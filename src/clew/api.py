@@ -14,10 +14,12 @@ from pathlib import Path
 from clew.builder import Pipeline
 from clew.errors import UserError
 from clew.jobs import LoadedJob, create_job_run
+from clew.jobs.choices import Choice
 from clew.jobs.same import check_same_run
 from clew.lineage.compare import Comparison, compare
 from clew.lineage.fork import Asked, Forked
 from clew.lineage.fork import fork as lineage_fork
+from clew.lineage.going_on import Heeding, Wish, go_on_with, set_in_pause
 from clew.lineage.replay import Replayed
 from clew.lineage.replay import replay as lineage_replay
 from clew.logs.secrets import named_in
@@ -25,9 +27,10 @@ from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest
 from clew.plans import Pipeline as PipelineGraph
 from clew.plans.storage import check_same_plan
 from clew.runs import ACTIVE, RESUMABLE, Artifact, Failure, IllegalMove, JobResult, Run, RunExists, State, Workspace
+from clew.runs.states import OWNED, RunState
 from clew.session.live import LiveRun
 from clew.sources import Source, Work, check, read
-from clew.targets import LocalTarget
+from clew.targets import LocalTarget, target_of
 from clew.targets.local import CLAIM_SECONDS
 from clew.targets.watching import TICK_SECONDS, Silent, Watcher, follow, is_over
 
@@ -43,9 +46,11 @@ __all__ = [
     "join",
     "read",
     "replay",
+    "resume",
     "run",
     "start",
     "submit",
+    "take_from_elsewhere",
     "verify",
 ]
 
@@ -155,8 +160,131 @@ def fork(
     asked = Asked("" if at is None else str(at), name, tuple(overrides), select, order, switch)
     made = lineage_fork(attach(run, workspace=workspace).run, asked, wait=wait)
     if made.child is not None and not (switch or hold):
-        LocalTarget().launch(made.child)
+        target_of(made.child).launch(made.child)
     return made
+
+
+def resume(
+    run: Run | str,
+    *,
+    overrides: Sequence[str] = (),
+    at: int | str | None = None,
+    ranks: int | None = None,
+    mesh: str = "",
+    on: str = "",
+    take_over: bool = False,
+    workspace: Workspace | Path | str | None = None,
+    watcher: Watcher | None = None,
+) -> JobResult:
+    """Go on with a run where it was left, or differently, and wait for its end.
+
+    What alters the steps that are done is refused: :func:`fork` makes a child that goes on so.
+
+    Args:
+        run: The run, or its name. One that is alive is followed, one that is paused goes on.
+        overrides: ``key=value``, from now on: keys of the config that count for no step that is done, such as
+            ``checkpoint.every``, and numbers of the trainer, such as ``lr``.
+        at: The checkpoint to go on from: a step, a tag, ``best`` or ``last``. What was done, saved and asked for after
+            it counts no longer. None is the newest, and what was asked for later holds again at its steps.
+        ranks: In how many processes; None leaves it.
+        mesh: On which mesh, a preset; empty leaves it.
+        on: On which target; empty leaves it.
+        take_over: Take the run from an owner on another machine whose lease has run out; see
+            :func:`take_from_elsewhere`.
+        workspace: Where runs are kept; None takes ``$CLEW_WORKSPACE``, else the current folder.
+        watcher: Is told how it goes; None shows nothing.
+
+    Returns:
+        What came of it; look at ``status``.
+
+    Raises:
+        UserError: If it cannot be, and nothing is changed; or if the run refuses what it is to set, and is stopped.
+        ConfigError: With every problem that the config would have.
+    """
+    found = attach(run, workspace=workspace).run
+    if take_over:
+        take_from_elsewhere(found)
+    wish = Wish(tuple(overrides), "" if at is None else str(at), ranks, mesh, on)
+    choice = let_go_on(found, wish)
+    if found.state is State.COMPLETED:
+        return result_of(found, State.COMPLETED)
+    heeding = Heeding(found, choice, watcher)
+    try:
+        result = attend(found, heeding)
+    except IllegalMove as error:
+        raise started_elsewhere(found.id) from error
+    heeding.check()
+    return result
+
+
+def let_go_on(run: Run, wish: Wish) -> Choice | None:
+    """Let a run that is paused go on, and write down what its next attempt is to do otherwise; start nothing.
+
+    Args:
+        run: The run.
+        wish: What is said about it.
+
+    Returns:
+        What its next attempt will take up; None where there is nothing.
+
+    Raises:
+        UserError: If it cannot be, or the run belongs to another machine from which nothing answers.
+    """
+    run.states.read()  # says what is damaged
+    state = run.state
+    if state is State.UNKNOWN:
+        raise elsewhere(run.id)
+    if state is State.PAUSED:
+        if wish:
+            set_in_pause(run, wish)
+        LiveRun(run).resume()
+        return None
+    return go_on_with(run, wish) if wish else None
+
+
+def take_from_elsewhere(item: Run | Plan, *, workspace: Workspace | None = None) -> None:
+    """Take a run or a pipeline from an owner on another machine that has let its lease run out.
+
+    It is interrupted then, and can be gone on with. Should its owner live all the same, it is refused at its next
+    commit. What is over, or was never begun, has no owner, and stays as it is.
+
+    Args:
+        item: Which.
+        workspace: Where the runs of a pipeline's stages are, which are taken over as well.
+
+    Raises:
+        UserError: If its owner is alive, or may be.
+    """
+    now = item.states.read()
+    state = now.observed(time.time())
+    if state in OWNED:
+        raise _lives(item.id, now)
+    if state is State.UNKNOWN:
+        assert now.owner is not None, "only what has an owner can be unknown"
+        reason = f"taken over from {now.owner.host}"
+        try:
+            attempt = item.states.queue(reason, take_over=True)
+            item.states.move(State.INTERRUPTED, attempt=attempt, reason=reason)
+        except IllegalMove as error:  # it has just given a sign of life, or somebody else was quicker
+            raise _lives(item.id, item.states.read()) from error
+    if isinstance(item, Plan) and workspace is not None:
+        for run in latest_runs(item, workspace).values():
+            if run.state is State.UNKNOWN:
+                take_from_elsewhere(run)
+
+
+def _lives(name: str, now: RunState) -> UserError:
+    """The error about a run whose owner is to be believed alive."""
+    owner = now.owner
+    if owner is None or owner.is_here():
+        hint = f"clew resume {name} follows it; clew stop {name} ends it"
+        return UserError(f"there is nothing to take over: it is {now.state} on this machine", where=name, hint=hint)
+    left = max(0.0, (now.lease_until or time.time()) - time.time())
+    return UserError(
+        f"there is nothing to take over: it belongs to {owner.host}, whose lease holds for {left:.0f} s more",
+        where=name,
+        hint="ask again when nothing has been heard of it for so long",
+    )
 
 
 def replay(run: Run | str, *, name: str = "", workspace: Workspace | Path | str | None = None) -> Replayed:
@@ -248,10 +376,12 @@ def join(run: Run, watcher: Watcher | None = None) -> JobResult:
 
 def elsewhere(name: str) -> UserError:
     """The error about a run or pipeline of another machine."""
-    what, hint = "nothing answers from there", "wait until it can be known whether it is alive"
-    return UserError(
-        f"it was started on another machine, and {what}", where=name, hint=f"resume it on that machine, or {hint}"
+    what, hint = (
+        "nothing answers from there",
+        "resume it on that machine, or wait until it is known whether it lives",
     )
+    gone = f"if that machine is gone for good, clew resume {name} --take-over takes it from there"
+    return UserError(f"it was started on another machine, and {what}", where=name, hint=f"{hint}; {gone}")
 
 
 def started_elsewhere(name: str) -> UserError:
@@ -266,7 +396,7 @@ def attend(run: Run, watcher: Watcher | None = None) -> JobResult:
     Raises:
         IllegalMove: If the run has completed, or belongs to another machine.
     """
-    state = follow(LocalTarget().launch(run), watcher or Silent(), run.id)
+    state = follow(target_of(run).launch(run), watcher or Silent(), run.id)
     return result_of(run, state)
 
 

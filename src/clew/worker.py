@@ -18,6 +18,7 @@ from typing import Any
 from clew.followers.starting import start as start_followers
 from clew.jobs import data_fingerprints, load_run_config, resolve_job
 from clew.jobs.base import Job, JobConfig, ranks_of
+from clew.jobs.choices import take_up
 from clew.jobs.layout import layout_of
 from clew.logs.logger import Logger
 from clew.logs.piping import Printed
@@ -67,6 +68,7 @@ def work(run: Run, attempt: int, printed: Printed | None = None) -> int:
         return REPLACED
     with mine:
         mine.announce()
+        take_up(run, attempt)
         job = resolve_job(run.info.job)
         config = load_run_config(run)
         mine.log.debug("job loaded", config_hash=run.info.config_hash)

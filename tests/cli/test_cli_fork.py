@@ -104,7 +104,7 @@ def test_a_replay_and_a_comparison_say_how_far_they_came(walk, clew):
     assert again.code == 0
     assert again.out.splitlines() == [
         "again does again what a did",
-        "a and again are the same up to step 12: 24 figures and 12 hashes of the state",
+        "a and again are the same up to step 12: 36 figures and 12 hashes of the state",
     ]
     assert "replay of    a" in clew("show", "again").out
     same = clew("verify", "a", "again")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -33,8 +33,10 @@ class WalkConfig(clew.JobConfig):
     """How far a step carries."""
     decay: float = 0.1
     """What a step forgets."""
-    every: int = 5
+    every: Annotated[int, clew.NOT_HASHED] = 5
     """Save after so many steps."""
+    log_every: Annotated[int, clew.NOT_HASHED] = 1
+    """Log after so many steps: the mean position since the last time."""
     pause: float = 0.0
     """Seconds between steps."""
     kill_at: int = 0
@@ -62,6 +64,7 @@ class Walk:
     def __init__(self, config: WalkConfig) -> None:
         self.lr, self.decay, self.last = config.lr, config.decay, config.steps
         self.position, self.momentum, self.done, self.fade = 0.0, 0.0, 0, 0.5
+        self.passed: list[float] = []
         self.random = random.Random(config.seed)
         self.feed = Feed(20, config.seed, 2)
         self.taken: list[list[int]] = []
@@ -72,6 +75,12 @@ class Walk:
         self.momentum = self.fade * self.momentum + float(ids.sum()) * self.random.random()
         self.position = self.position * (1 - self.decay) + self.lr * self.momentum
         self.done += 1
+        self.passed.append(self.position)
+
+    def mean(self) -> float:
+        """The mean position since the last time."""
+        passed, self.passed = self.passed, []
+        return sum(passed) / len(passed)
 
     def settings(self) -> list[clew.Setting]:
         return [
@@ -94,6 +103,7 @@ class Walk:
             "position": self.position,
             "momentum": self.momentum,
             "done": self.done,
+            "passed": list(self.passed),
             "random": [version, numbers, gauss],
             "feed": feed,
         }
@@ -102,6 +112,7 @@ class Walk:
     def load(self, directory: Path) -> None:
         state = json.loads((directory / "walk.json").read_text())
         self.position, self.momentum, self.done = state["position"], state["momentum"], state["done"]
+        self.passed = state["passed"]
         version, numbers, gauss = state["random"]
         self.random.setstate((version, tuple(numbers), gauss))
         self.feed.load(state["feed"])
@@ -142,7 +153,8 @@ def go(session: Session[WalkConfig], walk: Walk | None = None) -> Walk:
     session.horizon(walk.last)
     while walk.done < walk.last:
         walk.step()
-        session.log(walk.done, position=walk.position, first=walk.taken[-1][0])
+        if walk.done % config.log_every == 0 or walk.done == walk.last:
+            session.log(walk.done, position=walk.position, first=walk.taken[-1][0], mean=walk.mean())
         if walk.done == config.kill_at and session.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         session.boundary(walk.done)
@@ -162,11 +174,13 @@ class Killed(BaseException):
 
 def attempt(run: Run, *, killed_at: int | None = None, **config: Any) -> Walk:
     """Make one attempt in this process; whichever run it is in the end gets its final state."""
+    from clew.jobs.choices import take_up
     from clew.jobs.loading import load_run_config
 
     number = run.states.queue()
     for state in (State.STARTING, State.RUNNING):
         run.states.move(state, attempt=number, owner=Owner.current())
+    take_up(run, number)
     settings = load_run_config(run)
     made, end = Walk(settings), State.COMPLETED
     session = Session(run, settings, number)

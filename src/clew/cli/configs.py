@@ -16,10 +16,11 @@ from clew.config import explain, template, to_yaml
 from clew.errors import ConfigError, UserError, did_you_mean
 from clew.followers import followers_of
 from clew.jobs import LoadedJob, load_job, resolve_job
-from clew.jobs.loading import registries
+from clew.jobs.loading import load_run, registries
 from clew.plans import Pipeline
 from clew.plans.head import HEAD_KEYS, STAGE_KEYS, load_head, load_stage_head
 from clew.plans.references import resolve_references, sample_value
+from clew.runs import Workspace
 from clew.sources import resolved
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ def configure(parser: Parser, verb: str) -> None:
         )
         parser.add_argument("--preset", metavar="NAME", help="new: start from a preset of the job")
     else:
-        parser.add_argument("what", metavar="FILE", help="the config of a job or a pipeline")
+        also = ", or a run" if verb == "explain" else ""
+        parser.add_argument(
+            "what", metavar="FILE|RUN" if also else "FILE", help=f"the config of a job or a pipeline{also}"
+        )
     if verb == "check":
         parser.add_argument(
             "--show-labels", type=int, metavar="N", help="print N examples of an sft job, the trained tokens marked"
@@ -61,8 +65,14 @@ def main(arguments: Namespace) -> int:
         return _new(arguments)
     if arguments.verb == "config" and arguments.action == "schema":
         return _schema(arguments)
+    workspace = workspace_of(arguments)
+    if arguments.verb == "explain" and not Path(arguments.what).exists() and _is_run(workspace, arguments.what):
+        if arguments.overrides:
+            raise UserError("a run has its values", where=arguments.what, hint="leave key=value out")
+        print(explain(load_run(workspace.find_run(arguments.what)).loaded, arguments.key))
+        return 0
     below = arguments.below if arguments.verb == "config" else ""
-    work = api.read(arguments.what, arguments.overrides, workspace=workspace_of(arguments), below=below)
+    work = api.read(arguments.what, arguments.overrides, workspace=workspace, below=below)
     if arguments.verb == "check":
         return _check(work, arguments)
     if arguments.verb == "explain":
@@ -169,6 +179,10 @@ def describe_pipeline(pipeline: Pipeline) -> str:
 
 
 # explain
+
+
+def _is_run(workspace: Workspace, name: str) -> bool:
+    return bool(name) and (workspace.runs / name / "run.json").is_file()
 
 
 def _explain(work: api.Work, key: str) -> str:

@@ -26,7 +26,7 @@ from clew.logs.streams import outlast_readers
 from clew.plans import Plan
 from clew.runs import Run, Workspace
 from clew.runs.result import log_tail
-from clew.targets import LocalTarget
+from clew.targets import target_of
 
 _CLAIM_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.05
 
 def detach_run(run: Run) -> int:
     """Start a run's worker and say how to get at it; of several callers at the same time one has started it."""
-    worker = LocalTarget().launch(run)
+    worker = target_of(run).launch(run)
     attempt = run.states.read().attempt
     if worker.is_adopted:
         print(f"{run.id} is running already, attempt {attempt}")

@@ -1,4 +1,4 @@
-"""``clew gc``: delete what crashed processes have left behind."""
+"""``clew gc``: delete what crashed processes have left behind, and checkpoints that count no longer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from clew.checkpoints.aside import left_aside
 from clew.checkpoints.leftovers import leftovers, remove
 from clew.cli.finding import workspace_of
 from clew.cli.text import size
@@ -22,7 +23,7 @@ def configure(parser: Parser, verb: str) -> None:
 def main(arguments: Namespace) -> int:
     """Say what can go and how much space it takes, or delete it."""
     workspace = workspace_of(arguments)
-    found = leftovers(workspace, time.time())
+    found = [*leftovers(workspace, time.time()), *left_aside(workspace)]
     if not found:
         print(f"nothing was left behind in {workspace.root}")
         return 0

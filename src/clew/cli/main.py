@@ -41,7 +41,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Steer": {
         "pause": ("clew.cli.steer", "make no further step, and stay ready to go on"),
         "step": ("clew.cli.steer", "make some steps, and pause again"),
-        "resume": ("clew.cli.run", "go on where it was left"),
+        "resume": ("clew.cli.resume", "go on where it was left"),
         "set": ("clew.cli.steer", "change the learning rate and other numbers of a live run"),
         "evaluate": ("clew.cli.steer", "measure the model as it is"),
         "select": ("clew.cli.steer", "train on a part of the data from the next batch on"),

@@ -1,8 +1,16 @@
 """One configuration story: layers, a typed tree, and where every value came from."""
 
 from clew.config.describe import Described, describe
-from clew.config.dump import SAYS_CONTENT, config_hash, content_digest, dump, input_digests, unhashed_keys
-from clew.config.explain import explain
+from clew.config.dump import (
+    SAYS_CONTENT,
+    changeable_keys,
+    config_hash,
+    content_digest,
+    dump,
+    input_digests,
+    unhashed_keys,
+)
+from clew.config.explain import explain, field_at
 from clew.config.hydrate import hydrate
 from clew.config.json_schema import SchemaWriter, json_schema
 from clew.config.layers import environment_layer, from_layer, override_layer
@@ -11,13 +19,14 @@ from clew.config.merge import merge
 from clew.config.origins import Origins, Resolved, diff
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
-from clew.config.schema import ADDED, NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
+from clew.config.schema import ADDED, BETWEEN_ATTEMPTS, NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
 from clew.config.sweep import swept
 from clew.config.template import template
 from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
 
 __all__ = [
     "ADDED",
+    "BETWEEN_ATTEMPTS",
     "NOT_HASHED",
     "SAYS_CONTENT",
     "Described",
@@ -31,6 +40,7 @@ __all__ = [
     "Resolved",
     "SchemaWriter",
     "Tree",
+    "changeable_keys",
     "config",
     "config_hash",
     "content_digest",
@@ -39,6 +49,7 @@ __all__ = [
     "dump",
     "environment_layer",
     "explain",
+    "field_at",
     "fields_of",
     "from_layer",
     "hydrate",

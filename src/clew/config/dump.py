@@ -155,13 +155,22 @@ def _leaf_digests(spec: FieldSpec, value: Any, digest: Digest) -> list[str]:
 
 def unhashed_keys(config: Any) -> Iterator[str]:
     """Dotted keys of the fields that stay out of the hash; what lies below them stays out too."""
+    return _keys_of(config, lambda spec: not spec.hashed)
+
+
+def changeable_keys(config: Any) -> Iterator[str]:
+    """Dotted keys of the fields that a run may have anew between two attempts; so may what lies below them."""
+    return _keys_of(config, lambda spec: spec.changeable)
+
+
+def _keys_of(config: Any, holds: Callable[[FieldSpec], bool]) -> Iterator[str]:
     if is_config(type(config)):
         for spec in _fields(config):
-            inner = unhashed_keys(getattr(config, spec.name)) if spec.hashed else iter([""])
+            inner = iter([""]) if holds(spec) else _keys_of(getattr(config, spec.name), holds)
             yield from (join(spec.name, key) for key in inner)
     elif isinstance(config, Mapping | list | tuple):
         for name, item in config.items() if isinstance(config, Mapping) else enumerate(config):
-            yield from (join(str(name), key) for key in unhashed_keys(item))
+            yield from (join(str(name), key) for key in _keys_of(item, holds))
 
 
 def content_digest(path: str) -> str:

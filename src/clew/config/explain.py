@@ -29,7 +29,7 @@ def explain(loaded: Loaded, key: str) -> str:
         hint = suggest_key(key, (), loaded.origins)
         raise ConfigError(f"there is no key {key!r}", hint=hint)
     if list(entries) == [key]:
-        return _history(key, entries[key], _spec_at(loaded.value, key))
+        return _history(key, entries[key], field_at(loaded.value, key))
     width = max(len(name) for name in entries)
     return "\n".join(f"{name:<{width}}  {show(entry.value)}  ({_place(entry)})" for name, entry in entries.items())
 
@@ -55,16 +55,16 @@ def _place(entry: Resolved) -> str:
     return f"default of {name}" if entry.origin.layer == "default" else name
 
 
-def _spec_at(value: Any, key: str) -> FieldSpec | None:
-    """The field at a dotted key of a config; nothing for the ``type`` of a plug-in and the inside of leaves."""
+def field_at(value: Any, key: str) -> FieldSpec | None:
+    """Return the field at a dotted key of a config; nothing for the ``type`` of a plug-in and the inside of leaves."""
     name, _, rest = key.partition(".")
     if isinstance(value, list | tuple):
-        return _spec_at(value[int(name)], rest)
+        return field_at(value[int(name)], rest)
     if isinstance(value, Mapping):
         name = max((known for known in value if key.startswith(f"{known}.")), key=len, default="")
-        return _spec_at(value[name], key[len(name) + 1 :]) if name else None
+        return field_at(value[name], key[len(name) + 1 :]) if name else None
     cls: type = type(value)
     spec = fields_of(cls).get(name) if is_config(cls) else None
     if spec is None or not rest or isinstance(spec.shape, LeafShape):
         return spec
-    return _spec_at(getattr(value, name), rest)
+    return field_at(getattr(value, name), rest)

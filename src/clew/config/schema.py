@@ -55,6 +55,10 @@ NOT_HASHED: Final = Marker("does not change results")
 ADDED: Final = Marker("enters the hash only where it is not the default")
 """``Annotated[T, ADDED]``: the field came later, and configs that say nothing of it keep the hash that they had."""
 
+BETWEEN_ATTEMPTS: Final = Marker("may change between two attempts")
+"""``Annotated[T, BETWEEN_ATTEMPTS]``: ``clew resume RUN key=value`` may say it anew, though it enters the hash: steps
+that are done stay what they are, whatever the next ones are made with."""
+
 InputPath = Annotated[str, INPUT_PATH]
 """A path that is read: relative to the file that says it; its content, not its name, enters the hash."""
 PathOrName = Annotated[str, INPUT_PATH, MAY_BE_NAME]
@@ -142,6 +146,8 @@ class FieldSpec:
     required: bool
     hashed: bool
     added: bool
+    changeable: bool
+    """Whether a run may go on with another value."""
     default: Callable[[], Any]
     """Gives the default; only called when the field is not required."""
 
@@ -173,6 +179,7 @@ def _spec(name: str, info: pydantic.fields.FieldInfo, doc: str) -> FieldSpec:
         required=info.is_required(),
         hashed=NOT_HASHED not in metadata,
         added=ADDED in metadata,
+        changeable=BETWEEN_ATTEMPTS in metadata or NOT_HASHED in metadata,
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
     )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 
 from pydantic import Field
 
-from clew.config import NOT_HASHED, config
+from clew.config import BETWEEN_ATTEMPTS, NOT_HASHED, config
 from clew.config.plugins import reference_of
 from clew.errors import UserError
 from clew.followers import Trackers
@@ -25,9 +25,9 @@ __all__ = ["CheckpointConfig", "Job", "JobConfig", "RuntimeConfig", "job"]
 class RuntimeConfig:
     """The device and the threads of the worker."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], BETWEEN_ATTEMPTS] = "auto"
     """Where tensors live; auto takes CUDA, then MPS, then the CPU."""
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int | None, Field(ge=1), BETWEEN_ATTEMPTS] = None
     """CPU threads of the worker; null is PyTorch's own choice. One thread makes CPU runs repeat bitwise everywhere."""
     ranks: Annotated[int, Field(ge=1), NOT_HASHED] = 1
     """Processes that train together, each with its part of the batch or of the model, as `mesh` says; pretrain only."""

@@ -1,35 +1,43 @@
-"""On how many processes, and on which mesh, a run goes on: what was chosen when it was resumed, over its config.
+"""On how many processes, and on which mesh, a run goes on: what is said of it when the run is resumed.
 
-The layout counts for no result, so a run may change it between any two attempts. Its config stays as it was; the choice
-lies beside it in ``layout.json``, and every attempt says in the journal on what it ran.
+The layout counts for no result, so a run may change it between any two attempts, as anything else that does not alter
+the past (:mod:`clew.jobs.choices`). Every attempt says in the journal on what it ran.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
 from clew.errors import UserError
+from clew.jobs.choices import LAYER, Choice, changes, words_of
+from clew.jobs.choices import choose as choose_all
+from clew.jobs.loading import run_origins
 from clew.runs import Run
-from clew.runs.files import read_json, write_json
-from clew.runs.states import OWNED
 
-FILE = "layout.json"
+_KEYS = ("runtime.ranks", "mesh")
 
 
 def layout_of(run: Run) -> dict[str, Any]:
-    """Return the config keys that were chosen anew, with their values; empty when nothing was."""
+    """Return the config keys of the layout that were chosen anew, with their values; empty when nothing was."""
     try:
-        found: dict[str, Any] = read_json(run.path / FILE)
-    except FileNotFoundError:
+        origins = run_origins(run)
+    except UserError:  # it is said where the origins are needed
         return {}
-    return found
+    chosen = {key: entry["value"] for key, entry in origins.items() if entry["layer"] == LAYER}
+    return {key: value for key, value in chosen.items() if key.startswith(_KEYS)}
 
 
-def overrides(layout: dict[str, Any]) -> list[str]:
-    """Return a layout as words of a command line."""
-    return [f"{key}={json.dumps(value)}" for key, value in layout.items()]
+def layout_words(ranks: int | None = None, mesh: str = "") -> list[str]:
+    """Return what a layout is in words of a command line.
+
+    Args:
+        ranks: How many processes; None leaves it.
+        mesh: A preset; empty leaves it. The sizes of the mesh are then those of the preset.
+    """
+    chosen: dict[str, Any] = {} if ranks is None else {"runtime.ranks": ranks}
+    if mesh:
+        chosen |= {"mesh.preset": mesh, "mesh.data": None, "mesh.fsdp": None, "mesh.tensor": None}
+    return words_of(chosen)
 
 
 def choose(run: Run, *, ranks: int | None = None, mesh: str = "") -> None:
@@ -38,24 +46,10 @@ def choose(run: Run, *, ranks: int | None = None, mesh: str = "") -> None:
     Args:
         run: A run that nobody works on.
         ranks: How many processes; None leaves it.
-        mesh: A preset; empty leaves it. The sizes of the mesh are then those of the preset.
+        mesh: A preset; empty leaves it.
 
     Raises:
         UserError: If somebody works on the run, or the run cannot be laid out so.
     """
-    from clew.jobs.loading import load_job
-
-    chosen: dict[str, Any] = {} if ranks is None else {"runtime.ranks": ranks}
-    if mesh:
-        chosen |= {"mesh.preset": mesh, "mesh.data": None, "mesh.fsdp": None, "mesh.tensor": None}
-    layout = {**layout_of(run), **chosen}
-    loaded = load_job(run.config_path, overrides(layout))
-    loaded.job.check(loaded.config, run.path.parent)
-    with run.states.locked() as now:
-        if now.observed(time.time()) in OWNED:
-            raise UserError(
-                "a run can change its layout only between two attempts",
-                where=run.id,
-                hint=f"clew stop {run.id}, then resume it so",
-            )
-        write_json(run.path / FILE, layout)
+    found = changes(run, layout_words(ranks, mesh))
+    choose_all(run, Choice(keys=found.keys, was=found.was))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from clew.config import (
     Loaded,
+    Origin,
+    Origins,
     Registry,
+    Resolved,
     Tree,
     config_hash,
     content_digest,
@@ -27,7 +30,6 @@ from clew.errors import ConfigError, UserError, did_you_mean
 from clew.followers import tracker_registry
 from clew.jobs.base import Job, JobConfig
 from clew.jobs.code import code_hash
-from clew.jobs.layout import layout_of, overrides
 from clew.jobs.registry import job_registry
 from clew.merging.methods import method_registry
 from clew.runs import Run, RunInfo, Workspace, create_run
@@ -219,12 +221,28 @@ def check_same_job(below: Tree, reference: str, job: Job[Any]) -> None:
         raise UserError(what, where=f"--from {leaf.origin.where}", hint="take a run or a file of the same job")
 
 
-def load_run_config(run: Run) -> JobConfig:
-    """Load the resolved config of a run, which holds every value: no preset, no environment, no default.
+def load_run(run: Run) -> LoadedJob:
+    """Load the config of a run, with where its values came from and what they won over.
 
-    What was chosen for its layout when it was resumed stands over it.
+    Raises:
+        UserError: If that file is gone or damaged.
     """
-    config: JobConfig = load_job(run.config_path, overrides(layout_of(run))).config
+    found = load_job(run.config_path)
+
+    def origin(entry: Mapping[str, Any]) -> tuple[Any, Origin]:
+        return entry["value"], Origin(entry["layer"], entry["where"])
+
+    said = {
+        key: Resolved(*origin(entry), tuple(origin(one) for one in entry["shadowed"]))
+        for key, entry in run_origins(run).items()
+    }
+    entries = {key: said.get(key, entry) for key, entry in found.loaded.origins.items()}
+    return replace(found, loaded=replace(found.loaded, origins=Origins(entries)))
+
+
+def load_run_config(run: Run) -> JobConfig:
+    """Load the resolved config of a run, which holds every value: no preset, no environment, no default."""
+    config: JobConfig = load_job(run.config_path).config
     return config
 
 

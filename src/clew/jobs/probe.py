@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clew.config import config
+from clew.config import BETWEEN_ATTEMPTS, config
 from clew.engines.base import Engine, GenerationConfig
 from clew.errors import DataError, UserError, did_you_mean
 from clew.jobs.eval import Records, score
@@ -18,7 +18,7 @@ from clew.tasks import Example, Task, require_parts
 class EvaluateConfig:
     """A small evaluation by the task itself while the model is trained."""
 
-    every: Annotated[int, Field(ge=1)] = 200
+    every: Annotated[int, Field(ge=1), BETWEEN_ATTEMPTS] = 200
     """Evaluate after this many steps, and at the end."""
     split: Literal["train", "validation", "test"] = "validation"
     """Which of the task's problems."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from clew.config import NOT_HASHED, Plugin, config
+from clew.config import BETWEEN_ATTEMPTS, NOT_HASHED, Plugin, config
 from clew.errors import UserError, require
 from clew.jobs.acceleration import Accelerator, accelerate, load_trainable
 from clew.jobs.base import CheckpointConfig, JobConfig, RuntimeConfig, job
@@ -48,7 +48,7 @@ class SftTraining(TuningConfig):
     """Examples in one forward pass; must divide batch_size; null means all of them."""
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Longest prompt with completion, in tokens; a longer example is an error, not cut off in silence."""
-    validate_every: Annotated[int, Field(ge=1)] | None = None
+    validate_every: Annotated[int | None, Field(ge=1), BETWEEN_ATTEMPTS] = None
     """Measure the loss on the validation split every so many steps; null means never."""
 
     def __post_init__(self) -> None:

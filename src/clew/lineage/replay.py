@@ -1,24 +1,29 @@
 """Replay: a run once more, from its config and the commands in its journal, and whether it is the same.
 
 A run that was forked is replayed from its first ancestor on: each ancestor up to the step at which it bore the next.
-What commands used (checkpoints of other runs, selections) was kept by the runs, and is taken from there.
+What commands used (checkpoints of other runs, selections) was kept by the runs, and is taken from there. One that was
+resumed with other values (:mod:`clew.lineage.going_on`) begins with those that it had at first, is stopped where they
+changed, and goes on with the others.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from clew.config import to_yaml
 from clew.errors import UserError
+from clew.jobs.choices import Choice, changes, choose, words_of
 from clew.jobs.loading import origins_with_content
 from clew.lineage.compare import Comparison, Course, compare_courses
 from clew.lineage.fork import load_child
+from clew.lineage.stretches import Stretch, first_values, stretches
 from clew.runs import Command, Event, JournalTail, Run, RunInfo, State
 from clew.runs.environment import environment
 from clew.runs.files import link_tree
+from clew.runs.journal import read_events
 from clew.runs.run import publish_run, stage_run
 from clew.session.commands import APPLIED
 from clew.session.sources import FOLDER as KEPT
@@ -41,11 +46,22 @@ class Link:
         run: The run.
         until: The step at which its child begins; None for the last.
         inherited: The commands of that very step which its child has inherited.
+        attempt: The last one before the run went back to before its child began; None where it has not.
     """
 
     run: Run
     until: int | None = None
     inherited: frozenset[str] = frozenset()
+    attempt: int | None = None
+
+    def events(self, *kinds: str) -> Iterator[Event]:
+        """Yield the run's events as they counted for the one that is replayed."""
+        return read_events(self.run.path / "journal", frozenset(kinds), until=self.attempt)
+
+    def stretches(self) -> list[Stretch]:
+        """Return with which config the run made which of its steps."""
+        found = stretches(self.run, until=self.attempt)
+        return [one for one in found if self.until is None or one.begin < self.until]
 
     def holds(self, command: Event) -> bool:
         """Whether a command of the run has had an effect on the one that is replayed."""
@@ -66,8 +82,15 @@ def ancestry(run: Run) -> list[Link]:
             raise UserError(
                 f"its ancestor {info.parent} is gone, so it cannot be replayed from its beginning", where=run.id
             )
-        chain.insert(0, Link(parent, info.fork_step, frozenset(info.inherited)))
+        chain.insert(0, Link(parent, info.fork_step, frozenset(info.inherited), _before_going_back(parent, info)))
     return chain
+
+
+def _before_going_back(parent: Run, child: RunInfo) -> int | None:
+    """The last attempt at a run before it went back to before a child began that had been born by then."""
+    backs = (one for one in parent.events("went_back") if one["t"] > child.created)
+    undone = [one["attempt"] for one in backs if one["to"] < (child.fork_step or 0)]
+    return min(undone) - 1 if undone else None
 
 
 def prepare(run: Run, name: str = "") -> list[Run]:
@@ -107,7 +130,7 @@ def prepare(run: Run, name: str = "") -> list[Run]:
 
 def commands_of(link: Link) -> list[Command]:
     """Return what has to be asked of a run's replay, in the order in which it was carried out."""
-    events = [one for one in link.run.events("command") if one["outcome"] == APPLIED and one["verb"] not in _LEFT_OUT]
+    events = [one for one in link.events("command") if one["outcome"] == APPLIED and one["verb"] not in _LEFT_OUT]
     due = [one for one in sorted(events, key=lambda one: one["at"]) if link.holds(one)]
     now = time.time()
     return [
@@ -133,7 +156,7 @@ def _exact(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _staged(link: Link, name: str, parent: str | None) -> Run:
-    loaded = load_child(link.run, name)
+    loaded = load_child(link.run, name, words_of(first_values(link.run, until=link.attempt)))
     info = RunInfo(
         id=name,
         job=loaded.reference,
@@ -195,9 +218,25 @@ def replay(run: Run, *, name: str = "", tell: Callable[[str], None] = lambda lin
 
 
 def _follow(link: Link, new: Run) -> Comparison:
-    """Start a run of a replay and compare it while it goes on."""
-    original = Course.of(one for one in link.run.events("metric", "digest") if _belongs(one, link))
+    """Carry out a run of a replay and compare it while it goes on, with each config up to where it changed."""
+    original = Course.of(one for one in link.events("metric", "digest") if _belongs(one, link))
     course, tail = Course(), JournalTail(new.path / "journal")
+    parts = link.stretches() or [Stretch(0)]
+    seen = Comparison(None, 0, 0, 0)
+    for part, later in zip(parts, [*parts[1:], None], strict=True):
+        found = changes(new, words_of(part.keys))
+        if found.keys:
+            choose(new, Choice(keys=found.keys, was=found.was))
+        if later is not None:
+            new.inbox.post(Command("stop", issuer="replay", at=later.begin, sent=time.time() + 1))
+        seen = _attempt(new, original, course, tail)
+        if seen.difference is not None or new.state is not State.STOPPED:
+            break
+    return seen
+
+
+def _attempt(new: Run, original: Course, course: Course, tail: JournalTail) -> Comparison:
+    """Let a run of a replay make its next attempt, and end it at the first difference."""
     worker = LocalTarget().launch(new)
     while True:
         over = is_over(worker.poll())

@@ -1,4 +1,4 @@
-"""What is said to a fork, ``key=value``: keys of the config, or numbers of the trainer that is running."""
+"""What is said to a fork, or of a run that is resumed, ``key=value``: keys of the config, or numbers of the trainer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def understood(run: Run, words: Sequence[str]) -> Changes:
         UserError: If a word is none, or means nothing here.
     """
     keys = [key for key, _ in leaves(load_tree(run.config_path)) if key not in ("job", "name")]
-    settings = _settings(run)
+    settings = known_settings(run)
     changes = Changes()
     for word in words:
         name, equals, value = word.partition("=")
@@ -70,9 +70,15 @@ def _key(name: str, keys: Sequence[str], settings: dict[str, str]) -> str:
     return ending[0] if ending else ""
 
 
-def _settings(run: Run) -> dict[str, str]:
-    """The settings that the run's trainer has told of, with the config keys that they stand over."""
+def known_settings(run: Run) -> dict[str, str]:
+    """Return the settings that a run's trainer has told of, with the config keys that they stand over.
+
+    Of a child that has not begun its parent's are taken.
+    """
     found: dict[str, Any] = {}
     for event in run.events("settings"):
         found = event.get("keys", {})
+    parent = run.path.parent / (run.info.parent or "")
+    if not found and run.info.parent and (parent / "run.json").is_file():
+        return known_settings(Run(parent))
     return {str(name): str(key) for name, key in found.items()}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clew.config import NOT_HASHED, config
+from clew.config import BETWEEN_ATTEMPTS, NOT_HASHED, config
 from clew.train.schedules import ScheduleConfig, Wsd
 
 TOKENS_PER_PARAMETER = 20
@@ -76,7 +76,7 @@ class TrainingConfig:
     """Tokens to train on at the most: as many whole steps as fit; instead of steps."""
     batch_size: _Count = 32
     """Samples in one optimizer step."""
-    micro_batch_size: _Count | None = None
+    micro_batch_size: Annotated[int | None, Field(ge=1), BETWEEN_ATTEMPTS] = None
     """Samples in one forward pass, to save memory; the result is that of the whole batch; null means batch_size."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; null means the one that suits the model's width."""
@@ -88,7 +88,7 @@ class TrainingConfig:
     """Gradients with a larger norm are scaled down to it; null means no limit."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the matrix products; auto is bf16 on CUDA, else fp32. Weights and optimizer stay in fp32."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[bool, BETWEEN_ATTEMPTS] = False
     """Recompute each layer's activations in the backward pass: less memory, more time, the same gradients."""
     compile: bool = False
     """Compile the model with torch.compile: a slow first step, faster ones after it, sums rounded in another order."""
@@ -96,7 +96,7 @@ class TrainingConfig:
     """When to end before the last step; null means never."""
     log_every: Annotated[int, Field(ge=1), NOT_HASHED] = 10
     """Log after this many steps: the mean loss since the last time."""
-    validate_every: _Count | None = 100
+    validate_every: Annotated[int | None, Field(ge=1), BETWEEN_ATTEMPTS] = 100
     """Measure the validation loss after this many steps, and at the end; null means never."""
     validation_samples: _Count | None = 256
     """How many validation samples to use, the first ones; null means all."""

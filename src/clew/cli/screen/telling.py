@@ -66,6 +66,15 @@ def _restore(event: Event) -> Told:
     return ("goes on from here", "plain") if event.get("step") else None
 
 
+def _changed(event: Event) -> Told:
+    said = ", ".join(f"{key}={value}" for key, value in (event.get("keys") or {}).items())
+    return f"from now on: {said or event.get('target')}", "plain"
+
+
+def _went_back(event: Event) -> Told:
+    return f"went back to step {event.get('to')}: what came later counts no longer", "plain"
+
+
 def _command(event: Event) -> Told:
     outcome = str(event.get("outcome"))
     words = [str(event.get("verb")), *_words(event.get("args"))]
@@ -139,6 +148,8 @@ def _failure(event: Event) -> Told:
 _TELLERS: Mapping[str, Callable[[Event], Told]] = {
     "attempt": _attempt,
     "restore": _restore,
+    "changed": _changed,
+    "went_back": _went_back,
     "command": _command,
     "paused": lambda event: ("paused", "plain"),
     "resumed": lambda event: ("no longer paused", "plain"),
