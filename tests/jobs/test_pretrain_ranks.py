@@ -15,8 +15,7 @@ import pytest
 from clew.cli.main import main
 from clew.errors import UserError
 from clew.jobs import create_job_run, load_job, load_run_config
-from clew.jobs.layout import choose_layout as choose
-from clew.jobs.layout import layout_of
+from clew.jobs.layout import choose, layout_of
 from clew.runs import Command, Owner, Run, State, Workspace
 from clew.runs.files import read_json
 from clew.targets import LocalTarget
