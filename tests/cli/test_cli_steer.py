@@ -79,6 +79,22 @@ def test_python_takes_hold_of_the_same_run(live: Run, project: Path) -> None:
     assert [path.name for path in (live.path / "inbox").iterdir()] == [f"{waiting.id}.json"]
 
 
+def test_a_merge_from_python_says_all_that_one_from_the_terminal_does(live: Run, project: Path) -> None:
+    hold = library.attach(live)
+    with pytest.raises(library.UserError, match="a: merge rejected: "):  # this job has no weights
+        hold.merge([".", "b@3"], "dare", weights=[1, 2], optimizer="keep", base="b@1", seed=4, wait=30)
+    (event,) = (one for one in live.events("command") if one["verb"] == "merge")
+    assert event["args"] == {
+        "sources": [".", "b@3"],
+        "method": "dare",
+        "optimizer": "keep",
+        "weights": [1, 2],
+        "base": "b@1",
+        "seed": 4,
+    }
+    hold.abort(wait=True)
+
+
 def test_who_waits_is_told_that_the_run_has_ended_before(live: Run, spawn: Spawn) -> None:
     process = spawn("note", "a", "never", "--at", "50", "--wait")
     wait_until(lambda: any((live.path / "inbox").iterdir()))

@@ -226,6 +226,8 @@ class LiveRun:
         *,
         weights: Sequence[float] = (),
         optimizer: str = "reset",
+        base: str = "",
+        seed: int = 0,
         when: When = NOW,
         wait: bool | float = False,
     ) -> Sent:
@@ -236,14 +238,18 @@ class LiveRun:
             method: A merge method, or a mapping of its ``type`` and options.
             weights: One for each source; none is 1 each.
             optimizer: ``keep`` or ``reset``: what becomes of the optimizer's state.
+            base: What all came from, such as ``RUN@STEP``, for methods that ask how the sources differ from it.
+            seed: Of methods that draw at random.
             when: Conditions.
             wait: Whether to wait for what comes of it; a number waits so many seconds at the most.
 
         Returns:
             The command.
         """
-        shares = {"weights": list(weights)} if weights else {}
-        args = {"sources": list(sources), "method": method, **shares, "optimizer": optimizer}
+        args: dict[str, Any] = {"sources": list(sources), "method": method, "optimizer": optimizer}
+        if weights:
+            args["weights"] = list(weights)
+        args |= {name: value for name, value in (("base", base), ("seed", seed)) if value}
         return self.send("merge", args, when, wait)
 
     def health(self, *, when: When = NOW, wait: bool | float = False) -> Sent:
