@@ -26,6 +26,7 @@ SCRIPTS = (
     "data.py",
     "snapshot.py",
     "checkpoints.py",
+    "resharding.py",
     "eval_batches.py",
     "inspection.py",
     "lightning_fit.py",

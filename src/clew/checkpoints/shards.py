@@ -9,7 +9,7 @@ that is read; so a state that was saved by some ranks is restored by any other n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,28 +74,43 @@ class Stored:
         Raises:
             DataError: If the parts that are there do not make it up.
         """
-        if len(self._parts) == 1 and not self.shape:
-            return self._read_part(0, [])
-        made, filled = None, 0
+        pieces = list(self._pieces(offsets, sizes))
+        if len(pieces) == 1 and pieces[0][1].shape == torch.Size(sizes):
+            return pieces[0][1]
+        made = torch.empty(tuple(sizes), dtype=self.dtype)
+        self._fill(made, pieces)
+        return made
+
+    def fill(self, part: Tensor, offsets: Sequence[int]) -> None:
+        """Read a part of it into a tensor of that size, with no other one in between.
+
+        Args:
+            part: Gets it; of any dtype and device, and however it lies in memory.
+            offsets: Where it begins, in each dimension.
+
+        Raises:
+            DataError: If the parts that are there do not make it up.
+        """
+        self._fill(part, self._pieces(offsets, part.shape))
+
+    def _fill(self, part: Tensor, pieces: Iterable[tuple[list[slice], Tensor]]) -> None:
+        filled = 0
+        for ranges, piece in pieces:
+            part[tuple(ranges)] = piece
+            filled += piece.numel()
+        if filled != part.numel():
+            raise DataError(f"a part of {self._name} is missing in the checkpoint")
+
+    def _pieces(self, offsets: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[list[slice], Tensor]]:
+        """Yield what of a part lies in each of those that are there, and where in it."""
         for number, (place, _) in enumerate(self._parts):
             begins = [max(one, other) for one, other in zip(offsets, place.offsets, strict=True)]
             ends = [
                 min(offset + size, begin + length)
                 for offset, size, begin, length in zip(offsets, sizes, place.offsets, place.sizes, strict=True)
             ]
-            if any(begin >= end for begin, end in zip(begins, ends, strict=True)):
-                continue
-            found = self._read_part(number, _ranges(begins, ends, place.offsets))
-            if found.shape == tuple(sizes):
-                return found
-            made = found.new_empty(tuple(sizes)) if made is None else made
-            made[tuple(_ranges(begins, ends, offsets))] = found
-            filled += found.numel()
-        if made is None:
-            made = torch.empty(tuple(sizes), dtype=self.dtype)
-        if filled != made.numel():
-            raise DataError(f"a part of {self._name} is missing in the checkpoint")
-        return made
+            if all(begin < end for begin, end in zip(begins, ends, strict=True)):
+                yield _ranges(begins, ends, offsets), self._read_part(number, _ranges(begins, ends, place.offsets))
 
     def _read_part(self, number: int, ranges: Sequence[slice]) -> Tensor:
         file = self._parts[number][1]

@@ -139,7 +139,7 @@ class Meshed:
                 return stored.read() if not stored.shape else stored
             # As the parameter lies in memory: fused optimizers take it for granted that its moments do, too.
             part = torch.empty_like(local_part(parameter.detach()), dtype=stored.dtype)
-            part.copy_(stored.part(*local_slices(parameter)))
+            stored.fill(part, local_slices(parameter)[0])
             return DTensor.from_local(
                 part,
                 parameter.device_mesh,
