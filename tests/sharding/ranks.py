@@ -32,6 +32,7 @@ from clew.train.losses import accumulate_gradients, summed_loss
 from clew.train.meshed import Meshed
 from clew.train.scoring import WindowScorer
 from clew.train.slices import Slices, Whole
+from clew.train.switches import checkpoint_activations
 
 VOCAB, CONTEXT, MAX_NORM, PASSES = 37, 16, 0.3, 2
 DEADLINE = 240.0
@@ -50,6 +51,8 @@ class Case:
 
     mesh: MeshConfig
     model: Callable[[], nn.Module]
+    checkpointing: bool = False
+    """Whether layers are computed again in the backward pass."""
     weighed: bool = False
     """Whether what its passes keep is compared with the estimate."""
 
@@ -188,6 +191,7 @@ CASES = {
     "2 tp, the stream split and the vocabulary whole": Case(mesh("tp", 1, 1, 2, seq="tensor", vocab=None), decoder),
     "2 tp, the logits split and the stream whole": Case(mesh("tp", 1, 1, 2, logits="tensor"), untied),
     "2 tp+sp, more layers": Case(mesh("tp+sp", 1, 1, 2), deep, weighed=True),
+    "2 tp, layers computed again": Case(mesh("tp", 1, 1, 2), decoder, checkpointing=True),
     "2 llama fsdp": Case(mesh("fsdp", 1, 2, 1), llama),
     "2 llama tp": Case(mesh("tp", 1, 1, 2), llama),
     "2 llama tp, the logits split": Case(mesh("tp", 1, 1, 2, logits="tensor"), llama),
@@ -202,6 +206,7 @@ CASES = {
     "2x2 fsdp+tp+sp": Case(mesh("fsdp+tp+sp", 1, 2, 2), decoder),
     "2x2 fsdp+tp along uneven rows": Case(MeshConfig(preset="fsdp+tp", at_rest={"embed": None}), decoder),
     "2x2 fsdp+tp, qwen": Case(mesh("fsdp+tp", 1, 2, 2), qwen),
+    "2x2 fsdp+tp+sp, layers computed again": Case(mesh("fsdp+tp+sp", 1, 2, 2), deep, checkpointing=True),
     "2x2 hsdp": Case(mesh("hsdp", 2, 2, 1), decoder),
     "2x2 ddp and tp": Case(mesh("tp", 2, 1, 2), decoder),
     "2x2 ddp and tp+sp": Case(mesh("tp+sp", 2, 1, 2), untied),
@@ -272,6 +277,8 @@ def compare(case: Case, ranks: int) -> dict[str, float]:
     mesh = build_mesh(sizes, "cpu")
     alone = Training(case.model(), Whole())
     shared = Training(parallelize(case.model(), case.mesh, mesh), Meshed(mesh), sizes["data"] * sizes["fsdp"])
+    if case.checkpointing:
+        checkpoint_activations(shared.model)
     far = {"collectives": float(_counted(shared) != _expected(case, sizes, shared.num_slices))}
     if case.weighed:
         far["activations"] = _kept(shared) / _plan(case, sizes, shared.num_slices).memory.activations - 1
@@ -381,7 +388,12 @@ def _plan(case: Case, sizes: Mapping[str, int], num_slices: int) -> Plan:
     size = BATCHES["ragged"]
     with torch.device("meta"):
         declared = declare(case.model(), case.mesh)
-    work = Work(batch_size=size, seq_len=CONTEXT, micro_batch_size=size // num_slices // PASSES)
+    work = Work(
+        batch_size=size,
+        seq_len=CONTEXT,
+        micro_batch_size=size // num_slices // PASSES,
+        checkpointing=case.checkpointing,
+    )
     return plan(declared, sizes, case.mesh.rules, work)
 
 

@@ -20,6 +20,8 @@ LEGS = [
     Leg(2, "fsdp"),
     Leg(1),
     Leg(2, "tp"),
+    Leg(4, "fsdp+tp+sp"),
+    Leg(2, "tp+sp"),
     Leg(4, "hsdp"),
     Leg(2, "ddp"),
     Leg(1),

@@ -134,21 +134,23 @@ _Sent = tuple[tuple[Op, str, int], ...]
 
 def _of_stream(declared: Declared, split: Sequence[Placed], rules: Rules, work: Work) -> tuple[_Sent, _Sent]:
     """What a forward and a backward pass send of the stream, and how often."""
-    again = 2 if work.checkpointing else 1
     looked_up = any("vocab" in one.axes for one in split)
     inside = [one for one in split if "vocab" not in one.axes]
     outputs = sum(one.tensor_dim == 1 for one in inside)
     inputs = len({declared.input_of(one.name) for one in inside if one.tensor_dim == 0})
+    # A layer that is computed again is left as soon as all is there that was dropped: before its last output is sent.
+    layers = len({layer_name(one.name) for one in inside if one.tensor_dim == 1})
+    outputs_again, inputs_again = (outputs - layers, inputs) if work.checkpointing else (0, 0)
     if not rules.splits_stream:
         return (
-            (("all-reduce", "outputs, forward", again * outputs + looked_up),),
+            (("all-reduce", "outputs, forward", outputs + outputs_again + looked_up),),
             (("all-reduce", "inputs' gradients, backward", inputs + looked_up),),
         )
     # The output layer gathers its input, split or not; an embedding that is whole takes a part of what it looks up.
     return (
         (
-            ("all-gather", "inputs, forward", again * inputs + 1),
-            ("reduce-scatter", "outputs, forward", again * outputs + looked_up),
+            ("all-gather", "inputs, forward", inputs + inputs_again + 1),
+            ("reduce-scatter", "outputs, forward", outputs + outputs_again + looked_up),
         ),
         (
             ("all-gather", "outputs' gradients, backward", outputs + 1),
