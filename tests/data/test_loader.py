@@ -47,7 +47,7 @@ def test_batches_are_those_of_the_feed_with_any_number_of_workers(workers, mixed
     loader.close()
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loaders_of_all_ranks_read_a_batch_together(ranks, workers):
     alone = Feed(SIZE, 3, 9)
