@@ -167,6 +167,11 @@ def test_a_layout_changes_no_hash_and_is_remembered_with_what_it_was(tmp_path):
             {"mesh": {"preset": "tp+sp"}, "data": {"seq_len": 15}},
             "the 15 positions of a sample do not divide",
         ),
+        ({"mesh": {"preset": "tp", "compute": {"mlp": "tensr"}}}, "the mesh has no axis 'tensr' for 'mlp'"),
+        (
+            {"mesh": {"preset": "tp"}, "model": {"depth": 1, "heads": 3, "kv_heads": 1, "width": 48}},
+            "layers.0.attention.query.weight .*: the 3 heads of 'heads' do not divide by tensor=2",
+        ),
         ({"training": {"steps": 2, "compile": True}}, "compiled models train in one process only"),
         ({"training": {"steps": 2, "optimizer": {"type": "muon"}}}, "muon needs whole matrices"),
         ({"live": {"health_every": 5}}, "the health of shards cannot be told"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch.distributed as dist
@@ -324,6 +325,17 @@ def test_a_run_of_several_ranks_does_not_go_on_as_another_one_and_bears_no_child
     ((_, outcome, _),) = outcomes(run)
     assert outcome.startswith("rejected: a run of several ranks cannot go on as another one")
     assert hidden.is_dir()
+
+
+def test_the_docs_say_what_is_rejected_and_why():
+    words = " ".join(Path(__file__).parents[2].joinpath("docs", "sharding.md").read_text().split())
+    for reason in (
+        "*nothing can be merged in a run of several ranks*",
+        "*a run of several ranks cannot go on as another one*",
+        "*the weights are sharded over ranks, and the health of shards is not told yet*",
+        "`clew resume RUN --ranks 1`",
+    ):
+        assert reason in words
 
 
 def test_a_fork_begins_with_the_parts_of_all_ranks(run):

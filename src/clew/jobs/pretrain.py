@@ -22,7 +22,6 @@ from clew.models.tokenizers import ByteTokenizer, TokenizerConfig
 from clew.session import Outcome, Session
 from clew.session.surface import LiveConfig
 from clew.sharding import MESH_AXES, MeshConfig
-from clew.sharding.activations import check_length
 from clew.tasks import Example, Task, require_parts
 from clew.train.config import TrainingConfig
 
@@ -111,18 +110,20 @@ def _check(config: PretrainConfig, runs: Path) -> None:
     if config.evaluate is not None:
         asked(config.task, config.evaluate, "pretrain")
     if config.runtime.ranks > 1:
-        _check_ranks(config)
+        _check_ranks(config, runs)
 
 
-def _check_ranks(config: PretrainConfig) -> None:
-    """Refuse what is done in one process only."""
+def _check_ranks(config: PretrainConfig, runs: Path) -> None:
+    """Refuse what is done in one process only, and a mesh that does not fit the model."""
+    from clew.jobs.mesh import planned  # needs torch, as several ranks do
+
     if config.mesh.preset == "none" and config.mesh.sizes(1) == dict.fromkeys(MESH_AXES, 1):
         raise UserError(
             f"nothing says what {config.runtime.ranks} processes share",
             where="mesh.preset",
             hint="set mesh.preset=ddp, or fsdp where the weights are to be shared as well",
         )
-    check_length(config.mesh.rules, config.mesh.sizes(config.runtime.ranks), config.data.seq_len)
+    planned(config, config.mesh, config.runtime.ranks, runs)
     replicas = config.mesh.preset == "ddp"
     refused = {
         "training.compile": (
