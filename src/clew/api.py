@@ -261,12 +261,12 @@ def take_from_elsewhere(item: Run | Plan, *, workspace: Workspace | None = None)
         raise _lives(item.id, now)
     if state is State.UNKNOWN:
         assert now.owner is not None, "only what has an owner can be unknown"
-        reason = f"taken over from {now.owner.host}"
         try:
-            attempt = item.states.queue(reason, take_over=True)
-            item.states.move(State.INTERRUPTED, attempt=attempt, reason=reason)
-        except IllegalMove as error:  # it has just given a sign of life, or somebody else was quicker
-            raise _lives(item.id, item.states.read()) from error
+            item.states.take_over(f"taken over from {now.owner.host}")
+        except IllegalMove as error:
+            now = item.states.read()
+            if now.observed(time.time()) in OWNED:  # it has just given a sign of life
+                raise _lives(item.id, now) from error
     if isinstance(item, Plan) and workspace is not None:
         for run in latest_runs(item, workspace).values():
             if run.state is State.UNKNOWN:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import marching
 import torch
+import walks
 from shimmed import Ended
 
 import clew.worker
@@ -25,6 +26,7 @@ from clew.checkpoints import CheckpointStore
 from clew.checkpoints.leftovers import GRACE_SECONDS, leftovers, remove
 from clew.jobs import create_job_run, load_job
 from clew.lineage.fork import Asked, fork
+from clew.lineage.going_on import Wish, go_on_with
 from clew.merging.weights import Layout, TensorFile
 from clew.runs import (
     Command,
@@ -460,6 +462,54 @@ def expectation() -> dict[int, float]:
         return _positions(Run(root / "runs/a"))
 
 
+# A run that goes back, and on differently.
+
+
+def _a_run_that_was_cut_off(root: Path) -> None:
+    run = _a_march(root)
+    run.inbox.post(Command("set", {"lr": 50.0}, id="01K00000000000000000000000", at=3, issuer="test", sent=1.0))
+    walks.attempt(run, killed_at=5)
+    assert [one.step for one in CheckpointStore(run.checkpoints).all()] == [4, 2]
+
+
+def _go_back(root: Path, mark: Mark) -> None:
+    run = Run(root / "runs/a")
+    go_on_with(run, Wish(["lr=0.25", "log_every=2"], at="2"))
+    mark("chosen")
+    assert carry_on(run) == 0
+    mark("completed")
+
+
+def _goes_on_one_way(root: Path, ended: Ended) -> None:
+    run = Run(root / "runs/a")
+    assert CheckpointStore(run.checkpoints).newest_good()[1] == {}
+    if run.state is not State.COMPLETED:
+        assert "completed" not in ended.marks
+        assert CheckpointStore(run.checkpoints).all(), "the only good one is never lost"
+        assert carry_on(run) == 0
+    as_before, otherwise = courses()
+    values = _positions(run)
+    assert values == otherwise or (values == as_before and "chosen" not in ended.marks)
+    told = [(event["at"], event["issuer"]) for event in run.events("command") if event["verb"] == "set"]
+    assert told == ([(2, "resume")] if values == otherwise else [(3, "test")])
+    assert not (run.path / "resume.json").exists()
+    assert run.result is not None
+    assert run.result.metrics["position"] == values[STEPS]
+    tidy(root)
+
+
+@cache
+def courses() -> tuple[dict[int, float], dict[int, float]]:
+    """What a run that was cut off comes to as it was, and differently; computed once a process."""
+    found = []
+    for body in (_carry_out, _go_back):
+        with TemporaryDirectory() as folder:
+            _a_run_that_was_cut_off(Path(folder))
+            body(Path(folder), lambda text: None)
+            found.append(_positions(Run(Path(folder) / "runs/a")))
+    return found[0], found[1]
+
+
 SCENARIOS = {
     "save": Scenario(_three_saved, _save_and_prune, _saved_is_there),
     "prune": Scenario(_many_saved, _prune, _two_are_left),
@@ -471,5 +521,6 @@ SCENARIOS = {
     "fork": Scenario(_a_parent, _fork, _child_or_none),
     "merge": Scenario(_an_old_merge, _merge, _merge_is_whole),
     "owned": Scenario(_a_run, _owned, lambda root, ended: None),
+    "back": Scenario(_a_run_that_was_cut_off, _go_back, _goes_on_one_way, _make_space),
     "run": Scenario(_a_steered_run, _carry_out, _run_goes_on, _make_space),
 }

@@ -11,20 +11,21 @@ from shimmed import FAULTS
 
 pytestmark = pytest.mark.slow
 NEITHER_WRITES = {("prune", "short"), ("prune", "full")}
+LONG = ("run", "fork", "back")
 CHECKED = [name for name in SCENARIOS if name != "owned"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("scenario", CHECKED)
 def test_nothing_is_lost_that_was_promised(bench, scenario, fault, record_property):
-    hit = every(bench, scenario, FAULTS[fault], sample=3 if scenario in ("run", "fork") else 5)
+    hit = every(bench, scenario, FAULTS[fault], sample=3 if scenario in LONG else 5)
     record_property(f"calls, {fault}", hit)
     assert hit > 0 or (scenario, fault) in NEITHER_WRITES
 
 
 @pytest.mark.parametrize("scenario", CHECKED)
 def test_nothing_is_lost_that_was_promised_when_the_power_goes(bench, scenario, record_property):
-    tried = bench.lose_power(scenario, sample=8 if scenario in ("run", "fork") else 40)
+    tried = bench.lose_power(scenario, sample=8 if scenario in LONG else 40)
     record_property("states after a power loss", tried)
     assert tried > 0
 

@@ -243,6 +243,27 @@ class StateFile:
             self._write(now, State.QUEUED, attempt=attempt, owner=Owner.current(), reason=reason)
             return attempt
 
+    def take_over(self, reason: str) -> int:
+        """Take the run from an owner on another machine that has let its lease run out; it is interrupted then.
+
+        Should the owner live all the same, it is refused at its next commit: its attempt is no longer the newest.
+
+        Args:
+            reason: Why, for people.
+
+        Returns:
+            The number that the owner's attempt was replaced by; whoever goes on opens the next one.
+
+        Raises:
+            IllegalMove: If nobody owns it, or its owner is to be believed alive. Of several callers at the same time
+                exactly one gets through.
+        """
+        with self.locked() as now:
+            if now.observed(self._clock()) is not State.UNKNOWN:
+                raise IllegalMove("there is no owner that has let its lease run out", where=self.path.parent.name)
+            self._write(now, State.INTERRUPTED, attempt=now.attempt + 1, owner=None, reason=reason)
+            return now.attempt + 1
+
     def move(
         self, to: State, *, attempt: int, reason: str = "", owner: Owner | None = None, successor: str = ""
     ) -> None:
