@@ -21,6 +21,7 @@ from clew.live.lightning_surface import LightningSurface
 from clew.runs import Command, Run, RunInfo, State
 from clew.runs.run import stage_run
 from clew.session import Session
+from clew.session.lifecycle import Fetched, Lifecycle
 
 pytestmark = WARNINGS
 
@@ -34,15 +35,15 @@ def killing(monkeypatch):
     """Let the process be gone in the middle of a step."""
 
     def kill(fit, run, step):
-        due = Session.due
+        boundary = Session.boundary
 
-        def dying(session, done):
+        def dying(session, done, **more):
             if done == step:
                 raise Killed
-            return due(session, done)
+            boundary(session, done, **more)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Session, "due", dying)
+            patch.setattr(Session, "boundary", dying)
             with pytest.raises(Killed):
                 fit(run)
 
@@ -159,6 +160,26 @@ def test_what_lightning_itself_forgets_at_a_resume_is_kept(name, tmp_path, killi
         killing(fit, disturbed, step)
     assert weights(fit(disturbed)) == weights(module)
     assert metrics_of(disturbed) == metrics_of(calm)
+
+
+@pytest.mark.parametrize("name", ["mlp", *list(HARDER)[:1]])
+def test_a_fit_whose_checkpoints_are_gone_goes_on_from_where_their_copies_are(name, tmp_path, killing, monkeypatch):
+    fit = (FITS | HARDER)[name]
+    calm, disturbed = new_run(tmp_path / "calm"), new_run(tmp_path / "disturbed")
+    module = fit(calm)
+    killing(fit, disturbed, 13)
+    disturbed.checkpoints.rename(tmp_path / "copies")
+    disturbed.make_folders()
+
+    def fetch(self, run, attempt, steps):
+        name = f"step-{max(steps):08d}"
+        shutil.copytree(tmp_path / "copies" / name, run.checkpoints / name)
+        return Fetched(max(steps), "elsewhere", 1, 1)
+
+    monkeypatch.setattr(Lifecycle, "fetch", fetch)
+    assert weights(fit(disturbed)) == weights(module)
+    assert metrics_of(disturbed) == metrics_of(calm)
+    assert len(list(disturbed.events("checkpoint_fetched"))) == 1
 
 
 def test_callbacks_keep_their_state_and_their_pickle_is_never_written(tmp_path, killing):
