@@ -4,10 +4,11 @@
 
 Whole process groups are killed at random moments: of pretraining in one process and in two, of fine-tuning, and of
 reinforcement. Each run is resumed and killed again until it has ended, and then its weights, metrics and journal are
-compared. Two runs are killed at the same time, those of two processes alone. What was done is kept in the workspace, so
-that the script goes on where it was ended itself. At the end it writes ``faults.md`` there, together with what
-``pytest tests/faults --junitxml`` has counted. Exit code 0 when all runs ended as the undisturbed ones and no kill cost
-more steps than it may, 1 when not.
+compared. Two runs are killed at the same time, those of two processes alone. Most workers of runs of one process are
+borne by a process that has imported everything already, and are process groups of their own all the same. What was
+done is kept in the workspace, so that the script goes on where it was ended itself. At the end it writes ``faults.md``
+there, together with what ``pytest tests/faults --junitxml`` has counted. Exit code 0 when all runs ended as the
+undisturbed ones and no kill cost more steps than it may, 1 when not.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "faults"))
 
-from kills import CASES, Killed, as_json, differences, finish, kill_once, make
+from kills import CASES, Killed, Nursery, as_json, differences, finish, kill_once, make
 from telling import report
 
 from clew.runs import Workspace
 from clew.runs.files import read_json, write_atomically, write_json
 
-SHARES = {"sft": 0.18, "grpo": 0.12, "pretrain": 0.25, "pretrain-sync": 0.25, "pretrain-2": 0.1, "pretrain-2-sync": 0.1}
+SHARES = {
+    "sft": 0.2,
+    "grpo": 0.16,
+    "pretrain": 0.24,
+    "pretrain-sync": 0.24,
+    "pretrain-2": 0.08,
+    "pretrain-2-sync": 0.08,
+}
 """Which part of the kills each kind of run gets; the quicker one starts, the more."""
 LANES = 2
 """Runs of one process that are killed at the same time."""
@@ -132,9 +140,14 @@ class Campaign:
         self.strands = [strand for case, share in SHARES.items() for strand in _strands(case, round(kills * share))]
         self.progress = Progress(workspace.root / "progress.json", sum(strand.kills for strand in self.strands))
         self._over = threading.Event()
+        self._nursery: Nursery | None = None
 
     def carry_out(self) -> None:
         """Carry everything out that has not been done yet."""
+        with Nursery() as self._nursery:
+            self._carry_out()
+
+    def _carry_out(self) -> None:
         for lanes, ranks in ((LANES, 1), (1, 2)):
             cases = [case for case in SHARES if CASES[case].ranks == ranks]
             for case in cases:  # one after the other: several would make the same model
@@ -182,7 +195,7 @@ class Campaign:
         found = None
         if done < strand.kills:
             moments = random.Random(f"{self._seed} {strand.case} {strand.number} {done}")
-            found = kill_once(run, CASES[strand.case], moments)
+            found = kill_once(run, CASES[strand.case], moments, self._nursery)
         if found is not None:
             done += 1
             known.add("kills", strand, run=run.id, seconds=time.monotonic() - began, **as_json(found))

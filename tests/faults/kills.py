@@ -6,6 +6,9 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +20,7 @@ import counting
 
 from clew.checkpoints import CheckpointStore
 from clew.jobs import create_job_run, load_job
-from clew.runs import Owner, Run, State, Workspace
+from clew.runs import ACTIVE, Owner, Run, State, Workspace
 from clew.runs.files import file_digest
 from clew.targets import LocalTarget
 from clew.targets.local import LocalWorker
@@ -42,6 +45,7 @@ class Case:
         waits: Whether the training waits for each save; else it goes on beside it.
         ranks: Processes that train together.
         needs_model: Whether it begins with a model.
+        imports: Seconds more where the worker imports everything itself: its first save takes that long.
     """
 
     config: Mapping[str, Any]
@@ -50,6 +54,7 @@ class Case:
     waits: bool = True
     ranks: int = 1
     needs_model: bool = False
+    imports: float = 2.0
 
     @property
     def most(self) -> int:
@@ -67,8 +72,7 @@ def _pretrain(*, waits: bool, ranks: int = 1) -> Case:
         "runtime": {**_CPU, "ranks": ranks},
         **({"mesh": {"preset": "ddp"}} if ranks > 1 else {}),
     }
-    # The first save of a process takes a second or two, in which libraries are imported.
-    return Case(config, 10, 2.5, waits, ranks)
+    return Case(config, 10, 0.6, waits, ranks)
 
 
 CASES = {
@@ -162,14 +166,64 @@ def finish(run: Run) -> None:
         assert ended is State.COMPLETED, run.result
 
 
-def kill_once(run: Run, case: Case, moments: random.Random) -> Killed | None:
-    """Start the next attempt and kill all its processes at a random moment; None when it came to its end before."""
+class Nursery:
+    """Starts workers by a process that has imported everything already; see ``nursery.py``."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("nursery.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        self._lock = threading.Lock()
+
+    def launch(self, run: Run) -> LocalWorker:
+        """Start the next attempt at a run, or adopt the worker that is alive; return when it has taken the run."""
+        if run.state in ACTIVE:
+            return LocalWorker(run, run.states.read().attempt)
+        run.make_folders()
+        attempt = run.states.queue()
+        run.states.move(State.STARTING, attempt=attempt)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            asked = {"run": str(run.path), "attempt": attempt, "log": str(run.log_path(attempt))}
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            assert self._process.stdout.readline().strip(), "nobody answers"
+        began = time.monotonic()
+        while run.states.read().state is State.STARTING:
+            assert time.monotonic() - began < SECONDS, "the worker does not take the run"
+            time.sleep(0.005)
+        return LocalWorker(run, attempt)
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask for nothing more; the workers are on their own."""
+        self._process.communicate()
+
+
+def kill_once(run: Run, case: Case, moments: random.Random, nursery: Nursery | None = None) -> Killed | None:
+    """Start the next attempt and kill all its processes at a random moment; None when it came to its end before.
+
+    Args:
+        run: The run.
+        case: What it is.
+        moments: Chooses the moment: while the attempt starts, or after its first step.
+        nursery: Starts workers of runs of one process; not those that are killed while they start.
+    """
     if run.state is State.COMPLETED:
         return None
-    before = _safe_step(run)
-    worker = LocalTarget().launch(run)
-    now = run.states.read()
     is_starting, seconds = moments.random() < STARTING, moments.random()
+    before = _safe_step(run)
+    borne = nursery is not None and case.ranks == 1 and not is_starting
+    worker = nursery.launch(run) if nursery is not None and borne else LocalTarget().launch(run)
+    now = run.states.read()
     if is_starting:
         _wait(worker, 2.0 * seconds)
     else:
@@ -179,7 +233,7 @@ def kill_once(run: Run, case: Case, moments: random.Random) -> Killed | None:
                 _killed(worker, now.owner)
                 return Killed(0, before, "starting", (f"it did not begin to train within {SECONDS:.0f} s",))
             time.sleep(0.01)
-        _wait(worker, case.spread * seconds)
+        _wait(worker, (case.spread + (0.0 if borne else case.imports)) * seconds)
     ended = worker.poll()
     if ended is not State.COMPLETED:
         ended = _killed(worker, now.owner)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import counting
 import pytest
-from kills import CASES, Killed, differences, finish, kill_once, make, upper_bound
+from kills import CASES, Killed, Nursery, differences, finish, kill_once, make, upper_bound
 from telling import report
 
 from clew.runs import Workspace
@@ -19,7 +19,7 @@ def test_a_run_that_is_killed_at_random_ends_in_the_same_weights(tmp_path, case,
     whole, run = (make(workspace, case, name, steps=80) for name in ("whole", "killed"))
     finish(whole)
     for _ in range(kills):
-        found = kill_once(run, replace(CASES[case], spread=1.0), moments)
+        found = kill_once(run, replace(CASES[case], imports=0.4), moments)
         assert found is None or (found.problems, found.lost <= CASES[case].most) == ((), True)
     finish(run)
     assert differences(whole, run) == []
@@ -34,6 +34,20 @@ def test_a_save_that_is_waited_for_costs_the_interval_at_most_and_one_beside_the
         "grpo",
     }
     assert all(most == 2 * every for name, (most, every) in bounds.items() if name in ("pretrain", "pretrain-2"))
+
+
+def test_workers_of_a_process_that_has_imported_everything_are_killed_like_any_other(
+    tmp_path,
+):
+    workspace = Workspace(tmp_path)
+    whole, run = (make(workspace, "pretrain-sync", name, steps=60) for name in ("whole", "killed"))
+    finish(whole)
+    with Nursery() as nursery:
+        found = [kill_once(run, CASES["pretrain-sync"], random.Random(seed), nursery) for seed in (3, 4)]
+    assert [one.problems for one in found if one] == [()] * sum(one is not None for one in found)
+    assert any(found)
+    finish(run)
+    assert differences(whole, run) == []
 
 
 def test_what_is_lost_is_what_is_not_in_the_newest_checkpoint():

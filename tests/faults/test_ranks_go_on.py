@@ -41,7 +41,7 @@ if "clew.worker" in sys.orig_argv:
 
 def test_two_ranks_that_share_their_weights_are_killed_and_end_in_the_same_bits(tmp_path, monkeypatch):
     two = kills.CASES["pretrain-2"]
-    case = replace(two, config={**two.config, "mesh": {"preset": "fsdp"}}, spread=1.0)
+    case = replace(two, config={**two.config, "mesh": {"preset": "fsdp"}}, imports=0.4)
     monkeypatch.setitem(kills.CASES, "fsdp", case)
     workspace, moments = Workspace(tmp_path), random.Random(1)
     whole, run = (kills.make(workspace, "fsdp", name, steps=150) for name in ("whole", "killed"))
