@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +18,15 @@ from clew.checkpoints import CheckpointStore
 from clew.checkpoints.aside import left_aside
 from clew.config import explain
 from clew.errors import UserError
+from clew.followers.push import PushFollowing
 from clew.jobs import choices, create_job_run, load_job, load_run_config
 from clew.jobs.choices import choice_of, take_up
 from clew.jobs.loading import load_run, run_origins
 from clew.lineage.going_on import Wish, go_on_with
 from clew.lineage.replay import replay
 from clew.lineage.stretches import Stretch, first_values, stretches
+from clew.remote import PushConfig
+from clew.remote.mirror import restore
 from clew.runs import Command, Owner, Run, State, Workspace
 from clew.session.live import Refused
 
@@ -387,6 +391,25 @@ def test_what_was_set_aside_can_go_once_a_good_checkpoint_is_there(workspace):
     assert left.path == run.path / "aside" / "2"
     assert left.what == "set aside when the run went back"
     assert left.bytes > 0
+
+
+def test_copies_elsewhere_of_the_course_that_was_left_do_not_come_back(workspace, tmp_path):
+    run = made(workspace)
+    attempt(run, killed_at=11)
+    place = f"file://{tmp_path}/copies"
+    copies = PushFollowing(push=PushConfig(to=place, what=["checkpoints", "run"])).open(run, {})
+    copies.send([{"kind": "checkpoint", "step": 10}])
+    go_on_with(run, Wish(at="5"))
+    number = run.states.queue()
+    take_up(run, number)  # and it dies before it has restored anything
+    run.states.move(State.INTERRUPTED, attempt=number)
+    assert [event["step"] for event in run.events("checkpoint")] == [5]
+    assert max(numbers(run)) == 5
+    assert restore(run, place).steps == ()
+    attempt(run)
+    shutil.rmtree(run.checkpoints / "step-00000010")
+    copies.send([{"kind": "checkpoint", "step": 12}])
+    assert restore(run, place).steps == ()
 
 
 def test_a_run_is_resumed_as_before_after_it_went_back(workspace):

@@ -44,7 +44,7 @@ class SftTraining(TuningConfig):
     """Passes over the examples; used when steps is null."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Examples in one optimizer step."""
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    micro_batch_size: Annotated[int | None, Field(ge=1), BETWEEN_ATTEMPTS] = None
     """Examples in one forward pass; must divide batch_size; null means all of them."""
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Longest prompt with completion, in tokens; a longer example is an error, not cut off in silence."""

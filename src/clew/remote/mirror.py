@@ -69,7 +69,7 @@ def restore(run: Run, url: str) -> Restored:
     """
     location = open_location(url)
     head, steps = _there(location, run)
-    wanted = {name: files for name, files in steps.items() if _is_missing(run, name)}
+    wanted = {name: files for name, files in steps.items() if _is_missing(run, name) and _counts(run, name)}
     here = _contents(run.path, {entry.bytes for files in wanted.values() for entry in files.values()})
     fetched = 0
     for name, files in wanted.items():
@@ -150,6 +150,13 @@ def _steps(files: Mapping[str, Entry]) -> dict[str, dict[str, Entry]]:
 
 def _is_missing(run: Run, name: str) -> bool:
     return bool(Checkpoint(run.checkpoints / name).problem())
+
+
+def _counts(run: Run, name: str) -> bool:
+    """Whether a checkpoint is not of a course that the run has left, when it went back to an earlier one."""
+    step = Checkpoint(run.checkpoints / name).step
+    left = any(event["to"] < step for event in run.events("went_back"))
+    return not left or any(event["step"] == step for event in run.events("checkpoint"))
 
 
 def _contents(folder: Path, sizes: set[int]) -> dict[Entry, Path]:

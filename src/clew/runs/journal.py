@@ -297,8 +297,8 @@ def _limits(files: list[tuple[Path, int, int]], begun: Mapping[int, Beginning]) 
     limit = math.inf
     for attempt in sorted({attempt for _, attempt, _ in files}, reverse=True):
         limits[attempt] = limit
-        step = begun[attempt].step if attempt in begun else None
-        limit = limit if step is None else min(limit, step)
+        one = begun.get(attempt, Beginning())
+        limit = min([limit, *(step for step in (one.step, one.back) if step is not None)])
     return limits
 
 
