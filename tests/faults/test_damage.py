@@ -9,6 +9,7 @@ from itertools import combinations
 
 import damage
 import pytest
+from enumeration import ALL
 from kills import CASES, finish, make
 
 from clew.checkpoints import CheckpointStore
@@ -24,7 +25,7 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("case", WRITTEN)
+@pytest.mark.parametrize("case", WRITTEN if ALL else ["pretrain-2", "sft"])
 def test_damage_to_any_file_that_a_run_saves_is_found_and_named_and_the_one_before_is_used(case, scratch, tmp_path):
     every = CASES[case].every
     run = make(Workspace(tmp_path), case, "a", steps=2 * every)
