@@ -23,6 +23,7 @@ from clew.targets.watching import Silent, follow
 from support import wait_until
 
 TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 60, "validation_size": 10, "test_size": 10}
+ASKING = {"every": 6, "limit": 4, "generation": {"max_new_tokens": 4}, "best_by": "exact"}
 TOLERANCE = 1e-5
 
 
@@ -142,6 +143,42 @@ def test_an_error_of_one_rank_is_the_error_of_the_run(tmp_path, monkeypatch):
     failure = run.result.failure
     assert (failure.kind, failure.reason) == ("ValueError", "rank 1: this disk is broken")
     assert "ValueError: this disk is broken" in "\n".join(failure.log_tail)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_samples_are_looked_at_chosen_and_problems_asked_by_two_ranks_as_by_one(tmp_path):
+    workspace = Workspace(tmp_path)
+    alone, *shared = (
+        looked_at(create(workspace, name, ranks, mesh={"preset": mesh}, evaluate=ASKING, publish="best"))
+        for name, ranks, mesh in (("one", 1, "none"), ("ddp", 2, "ddp"), ("fsdp", 2, "fsdp"), ("sp", 2, "tp+sp"))
+    )
+    assert alone["measured"] == [6, 8, 12]
+    for found in shared:
+        for what in ("chosen", "measured", "published"):
+            assert found[what] == alone[what]
+        assert found["mean"] == pytest.approx(alone["mean"], abs=TOLERANCE)
+        for step, values in alone["numbers"].items():
+            assert found["numbers"][step] == pytest.approx(values, abs=TOLERANCE), step
+
+
+def looked_at(run: Run) -> dict[str, object]:
+    """Inspect a run, choose its data twice and evaluate it while it trains, and return what came of that."""
+    run.inbox.post(Command("inspect", {"clusters": 2}, at=3))
+    run.inbox.post(Command("select", {"recipe": "0.5 hardest 25% + 0.5 all"}, at=4))
+    run.inbox.post(Command("evaluate", at=8))
+    run.inbox.post(Command("select", {"recipe": "where length > 15"}, at=9))
+    assert follow(LocalTarget().launch(run), Silent()) is State.COMPLETED, run.result.failure
+    commands = list(run.events("command"))
+    assert [event["outcome"] for event in commands] == ["applied"] * 4
+    inspected = next(event["result"]["path"] for event in commands if event["verb"] == "inspect")
+    return {
+        "numbers": numbers(run),
+        "mean": json.loads((run.path / inspected / "summary.json").read_text())["loss"]["mean"],
+        "chosen": [event["result"]["stored"] for event in commands if event["verb"] == "select"],
+        "measured": [event["step"] for event in run.events("metric") if "eval/exact" in event["values"]],
+        "published": run.result.notes["published_step"],
+    }
 
 
 def test_a_layout_changes_no_hash_and_is_remembered_with_what_it_was(tmp_path):

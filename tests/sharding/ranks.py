@@ -20,6 +20,7 @@ from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from clew.checkpoints.digest import tensors_digest
 from clew.data.packing import IGNORED, Batch
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
@@ -62,7 +63,7 @@ class Case:
         return self.model in (decoder, untied, four_kv_heads, deep)
 
 
-def start(ranks: int, folder: Path, names: list[str]) -> list[dict[str, dict[str, float]]]:
+def start(ranks: int, folder: Path, names: list[str]) -> list[dict[str, dict[str, float | str]]]:
     """Run cases on some processes, and return of each how far it finds each case from one process alone."""
     # One process imports torch, and the ranks are copies of it.
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
@@ -271,8 +272,11 @@ class Training:
         return float(self.slices.total(loss)), float(norm), dict(self.slices.whole(gradients.items()))
 
 
-def compare(case: Case, ranks: int) -> dict[str, float]:
-    """Train on one process and on the mesh, and return the largest differences; all ranks call it together."""
+def compare(case: Case, ranks: int) -> dict[str, float | str]:
+    """Train on one process and on the mesh, and return the largest differences; all ranks call it together.
+
+    Besides, it returns a digest of the weights at the end, by which the ranks are compared with each other.
+    """
     sizes = case.mesh.sizes(ranks)
     mesh = build_mesh(sizes, "cpu")
     alone = Training(case.model(), Whole())
@@ -293,6 +297,7 @@ def compare(case: Case, ranks: int) -> dict[str, float]:
         if step in (1, len(BATCHES)):
             weights = (dict(one.slices.whole(one.model.named_parameters())) for one in (alone, shared))
             far["weights after one step" if step == 1 else "weights after three steps"] = _apart(*weights)
+    far["digest"] = tensors_digest(shared.slices.whole(shared.model.named_parameters()))
     far["slices"] = float(_slices_are_wrong(shared.model))
     names = [list(dict(one.model.named_parameters())) for one in (alone, shared)]
     far["names"] = float(names[0] != names[1])

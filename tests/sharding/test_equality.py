@@ -43,6 +43,11 @@ def test_a_mesh_computes_what_one_process_does_as_every_rank_sees_it(found):
                     assert far[what] <= tolerance, (rank, name, far)
 
 
+def test_the_weights_of_all_ranks_are_the_same_bits(found):
+    for name in found[0]:
+        assert len({cases[name]["digest"] for cases in found}) == 1, name
+
+
 def test_a_mesh_does_what_its_plan_says(found):
     for cases in found:
         assert {name: [what for what in SAME if far[what]] for name, far in cases.items()} == {
