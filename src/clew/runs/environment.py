@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -50,6 +51,7 @@ def _git(*words: str) -> bytes | None:
     return done.stdout
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
