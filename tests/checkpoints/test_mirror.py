@@ -5,6 +5,7 @@ The place is a real S3 server on loopback, or a folder.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pytest
 import yaml
 
 from clew.checkpoints import CheckpointStore
+from clew.checkpoints.counted import counted_checkpoints
 from clew.cli.main import main
 from clew.errors import UserError
 from clew.followers import followers_of
 from clew.followers.push import PushFollowing
 from clew.jobs import load_job, load_run_config, resolve_job
 from clew.remote import PushConfig
+from clew.remote.errors import RemoteError
 from clew.remote.location import open_location
 from clew.remote.mirror import bring_back, mirror_of, restore
 from clew.runs import Fenced, Owner, Run, RunInfo, State, Workspace, create_run
@@ -336,7 +339,7 @@ def test_a_push_without_a_good_checkpoint_leaves_those_that_are_there(run, tmp_p
             stream.write('{"t": 1, "kind": "note"}\n')
         send(run, place)
     assert {path for path in before if "checkpoints/" in path} <= open_location(place).head().manifest.files.keys()
-    assert bring_back(run, run.states.read().attempt, {8}).step == 8
+    assert bring_back(run, run.states.read().attempt, {8: 0}).step == 8
 
 
 def test_who_was_replaced_while_it_fetched_puts_nothing_into_its_place(run, tmp_path):
@@ -345,17 +348,17 @@ def test_who_was_replaced_while_it_fetched_puts_nothing_into_its_place(run, tmp_
     ruined(run)
     before = contents(run.checkpoints)
     with pytest.raises(Fenced):
-        bring_back(run, run.states.read().attempt - 1, {4, 8})
+        bring_back(run, run.states.read().attempt - 1, {4: 0, 8: 0})
     assert contents(run.checkpoints) == before
-    assert bring_back(run, run.states.read().attempt, {4, 8}).step == 8
+    assert bring_back(run, run.states.read().attempt, {4: 0, 8: 0}).step == 8
 
 
 def test_nobody_is_asked_for_a_run_that_has_saved_nothing_yet(tmp_path):
-    asked: list[set[int]] = []
+    asked: list[dict[int, int]] = []
 
     class Elsewhere(Lifecycle):
         def fetch(self, run, attempt, steps):
-            asked.append(set(steps))
+            asked.append(dict(steps))
 
     run = create_run(tmp_path / "runs", RunInfo(id="r", job="x"), "job: x\n", {})
     for _ in range(2):
@@ -367,11 +370,43 @@ def test_nobody_is_asked_for_a_run_that_has_saved_nothing_yet(tmp_path):
             session.checkpoint(3)
         shutil.rmtree(run.checkpoints / "step-00000003")
         run.states.move(State.STOPPED, attempt=number)
-    assert asked == [{3}]
+    assert asked == [{3: 0}]
+
+
+def tell(run: Run, attempt: int, *events: dict) -> None:
+    with (run.path / "journal" / f"{attempt}-0.jsonl").open("a") as stream:
+        stream.writelines(json.dumps({"t": 1, **event}) + "\n" for event in events)
+
+
+def test_a_copy_of_the_way_that_a_run_went_before_is_none_of_its_checkpoints(run, tmp_path):
+    """It went back to step 4 and was changed; what it saved at step 8 then had not been sent yet."""
+    place = f"file://{tmp_path}/mirror"
+    send(mirrored(run, place), place)
+    again = [{"kind": "restore", "step": 4}, {"kind": "checkpoint", "step": 8}]
+    tell(run, 2, *again)
+    assert counted_checkpoints(run) == {4: 0, 8: 0}  # a crash alone changes nothing
+    tell(run, 3, {"kind": "went_back", "to": 4, "contained": []}, *again)
+    assert counted_checkpoints(run) == {4: 0, 8: 3}
+    ruined(run)
+    before = contents(run.checkpoints)
+    with pytest.raises(RemoteError, match="what is there is of attempt 1, before the run was changed"):
+        bring_back(run, run.states.read().attempt, counted_checkpoints(run))
+    with pytest.raises(RemoteError, match="before the run was changed"):
+        restore(run, place)
+    assert contents(run.checkpoints) == before
+
+
+def test_what_counts_no_longer_is_not_restored_by_hand(run, tmp_path):
+    place = f"file://{tmp_path}/mirror"
+    send(run, place)
+    tell(run, 2, {"kind": "went_back", "to": 4, "contained": []}, {"kind": "restore", "step": 4})
+    shutil.rmtree(run.checkpoints / NEWEST)
+    assert restore(run, place).steps == ()
+    assert CheckpointStore(run.checkpoints).newest_good()[0].step == 4
 
 
 def test_a_push_is_no_mirror(run, tmp_path):
     config = yaml.safe_load(run.config_path.read_text())
     config["push"] = {"to": f"file://{tmp_path}/nowhere", "what": ["artifacts"]}
     run.config_path.write_text(yaml.safe_dump(config))
-    assert bring_back(run, 1, {8}) is None
+    assert bring_back(run, 1, {8: 0}) is None

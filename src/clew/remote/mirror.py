@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clew.checkpoints import Checkpoint
+from clew.checkpoints.counted import counted_checkpoints
 from clew.checkpoints.store import STAGING, TRASH
 from clew.config.source import read_file
 from clew.config.tree import plain
@@ -57,7 +59,7 @@ def _said(run: Run, section: str, key: str) -> str:
 
 
 def restore(run: Run, url: str) -> Restored:
-    """Fetch the checkpoints that are there and are missing or damaged here.
+    """Fetch the checkpoints that are there and are missing or damaged here, and still count.
 
     Args:
         run: The run; nobody may be working on it.
@@ -71,20 +73,21 @@ def restore(run: Run, url: str) -> Restored:
     head, steps = _there(location, run)
     wanted = {name: files for name, files in steps.items() if _is_missing(run, name) and _counts(run, name)}
     here = _contents(run.path, {entry.bytes for files in wanted.values() for entry in files.values()})
-    fetched = 0
+    fetched, counted = 0, counted_checkpoints(run)
     for name, files in wanted.items():
-        fetched += _take(location, head, run, name, files, here)
+        first = counted.get(Checkpoint(run.checkpoints / name).step, 0)
+        fetched += _take(location, head, run, name, files, here, first=first)
     sizes = sum(map(_size, wanted.values()))
     return Restored(tuple(sorted(Checkpoint(run.checkpoints / name).step for name in wanted)), sizes, fetched)
 
 
-def bring_back(run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+def bring_back(run: Run, attempt: int, steps: Mapping[int, int]) -> Fetched | None:
     """Fetch the newest checkpoint that the run's mirror has whole, for an attempt that found none here.
 
     Args:
         run: The run.
         attempt: The attempt, which must still be the present one when the checkpoint gets its name.
-        steps: Of the checkpoints that still count.
+        steps: Of the checkpoints that still count; to each the first attempt whose copy will do.
 
     Returns:
         What was fetched; None where the run's config names no mirror.
@@ -105,7 +108,7 @@ def bring_back(run: Run, attempt: int, steps: Collection[int]) -> Fetched | None
         raise type(error)(what, where=error.where or url, hint=hint) from error
 
 
-def _newest(location: Location, run: Run, attempt: int, steps: Collection[int]) -> Fetched:
+def _newest(location: Location, run: Run, attempt: int, steps: Mapping[int, int]) -> Fetched:
     head, there = _there(location, run)
     wanted = {step: name for name in there if (step := Checkpoint(run.checkpoints / name).step) in steps}
     if not wanted:
@@ -115,7 +118,8 @@ def _newest(location: Location, run: Run, attempt: int, steps: Collection[int]) 
     for step in sorted(wanted, reverse=True):
         files = there[wanted[step]]
         try:
-            fetched = _take(location, head, run, wanted[step], files, here, lambda: run.states.holding(attempt))
+            fence = partial(run.states.holding, attempt)
+            fetched = _take(location, head, run, wanted[step], files, here, fence=fence, first=steps[step])
         except DamagedCopy as error:
             damage = damage or error
         else:
@@ -175,9 +179,14 @@ def _take(
     name: str,
     files: Mapping[str, Entry],
     here: dict[Entry, Path],
+    *,
     fence: Callable[[], AbstractContextManager[None]] = nullcontext,
+    first: int = 0,
 ) -> int:
-    """Put one checkpoint together beside its place, and verify it before it gets its name; return what was fetched."""
+    """Put one checkpoint together beside its place, and verify it before it gets its name; return what was fetched.
+
+    One of an earlier attempt than ``first`` is of another way that the run went.
+    """
     run.checkpoints.mkdir(exist_ok=True)
     staging = run.checkpoints / f"{STAGING}{name}-{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -201,6 +210,8 @@ def _take(
             new.add(entry)
         if problem := Checkpoint(aside).problem():
             raise DamagedCopy(f"what is there is damaged: {problem}", where=location.url)
+        if (attempt := Checkpoint(aside).manifest.attempt) < first:
+            raise DamagedCopy(f"what is there is of attempt {attempt}, before the run was changed", where=location.url)
         sync_tree(aside)
         with fence():
             _swap(aside, final)

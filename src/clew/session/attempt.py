@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,7 +29,7 @@ from clew.session.surface import Outcome, RunStopped
 
 ConfigT = TypeVar("ConfigT")
 
-Copies = Callable[[Run, int, Collection[int]], Fetched | None]
+Copies = Callable[[Run, int, Mapping[int, int]], Fetched | None]
 """``copies(run, attempt, steps)`` does what :meth:`Lifecycle.fetch` says."""
 
 EXIT_CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 3, State.INTERRUPTED: 4}
@@ -154,7 +154,7 @@ class Attempt(Lifecycle):
         _announce(run, attempt)
         self._follow(run, attempt)
 
-    def fetch(self, run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+    def fetch(self, run: Run, attempt: int, steps: Mapping[int, int]) -> Fetched | None:
         """Bring back a checkpoint from where its copies are; see :class:`Lifecycle`."""
         return None if self._copies is None else self._copies(run, attempt, steps)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +47,13 @@ class Lifecycle:
     def entered(self, run: Run, attempt: int) -> None:
         """Begin a run as which the process goes on; its attempt is claimed already."""
 
-    def fetch(self, run: Run, attempt: int, steps: Collection[int]) -> Fetched | None:
+    def fetch(self, run: Run, attempt: int, steps: Mapping[int, int]) -> Fetched | None:
         """Bring back the newest of a run's checkpoints from where its copies are, since none here can be used.
 
         Args:
             run: The run.
             attempt: The attempt that is to go on from it.
-            steps: Of those that the run has saved, and that still count.
+            steps: Of those that the run has saved and that still count; to each the first attempt whose copy will do.
 
         Returns:
             What was fetched; None where nothing says that there are copies.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clew.checkpoints import Checkpoint, CheckpointStore
+from clew.checkpoints.counted import counted_checkpoints
 from clew.errors import UserError
 from clew.logs.logger import Logger
 from clew.runs import JournalWriter, Run
@@ -37,7 +38,8 @@ class Saver:
         journal: Where checkpoints are noted.
         known: ``known(step)`` returns what the session itself has to keep with a state; empty for nothing.
         clock: Seconds, for saves by time.
-        fetch: ``fetch(steps)`` brings back one of these checkpoints from where their copies are, if there are any.
+        fetch: ``fetch(steps)`` brings back one of these checkpoints from where their copies are, if there are any; see
+            :meth:`clew.session.lifecycle.Lifecycle.fetch`.
         tell: Called when something went wrong beside the training.
 
     Attributes:
@@ -55,7 +57,7 @@ class Saver:
         known: Callable[[int], Known],
         *,
         clock: Callable[[], float] = time.monotonic,
-        fetch: Callable[[Collection[int]], Fetched | None] = lambda steps: None,
+        fetch: Callable[[Mapping[int, int]], Fetched | None] = lambda steps: None,
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = CheckpointStore(run.checkpoints, attempt=attempt, fence=lambda: run.states.holding(attempt))
@@ -91,7 +93,7 @@ class Saver:
 
     def _fetched(self, bad: Collection[int]) -> Checkpoint | None:
         self._journal.flush()
-        steps = {*bad, *(event["step"] for event in self._run.events("checkpoint"))}
+        steps = {**dict.fromkeys(bad, 0), **counted_checkpoints(self._run)}
         found = self._fetch(steps) if steps else None
         if found is None:
             return None
