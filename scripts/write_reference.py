@@ -50,7 +50,7 @@ STATES = {
 KINDS = {
     "artifact": "an output was published",
     "attempt": "an attempt has begun, in this environment",
-    "changed": "what the run does otherwise since this attempt: keys of the config, what they were, and where it runs",
+    "changed": "what the run does otherwise since this attempt: keys of the config, what they were, what is set",
     "checkpoint": "the state was saved",
     "checkpoint_bad": "a checkpoint does not verify and was passed over",
     "checkpoint_fetched": "no checkpoint here could be used, and the newest was fetched from the mirror",

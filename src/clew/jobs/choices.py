@@ -178,9 +178,8 @@ def take_up(run: Run, attempt: int) -> None:
         try:
             if choice.back is not None:
                 _go_back(run, attempt, choice, journal)
-            if choice.keys or choice.target:
-                target = choice.target or run.info.target
-                journal.write("changed", keys=choice.keys, was=choice.was, target=target)
+            if choice.keys or choice.settings or choice.target:
+                journal.write("changed", keys=choice.keys, was=choice.was, set=choice.settings, target=choice.target)
         finally:
             journal.close()
         if choice.settings:

@@ -251,8 +251,9 @@ def _checkpoint(run: Run, at: str) -> tuple[int, list[str]]:
     try:
         found = find_checkpoint(run, at)
     except UserError as error:
-        there = ", ".join(str(one.step) for one in reversed(CheckpointStore(run.checkpoints).all()))
-        raise UserError(error.what, where=error.where, hint=error.hint or f"there is {there}") from error
+        there = [str(one.step) for one in reversed(CheckpointStore(run.checkpoints).all())]
+        hint = error.hint or f"there {'is' if len(there) == 1 else 'are'} {', '.join(there)}"
+        raise UserError(error.what, where=error.where, hint=hint) from error
     return found.step, [str(one) for one in kept_with(found).get("contained", ())]
 
 

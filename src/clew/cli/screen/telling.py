@@ -67,7 +67,8 @@ def _restore(event: Event) -> Told:
 
 
 def _changed(event: Event) -> Told:
-    said = ", ".join(f"{key}={value}" for key, value in (event.get("keys") or {}).items())
+    changes = {**(event.get("keys") or {}), **(event.get("set") or {})}
+    said = ", ".join(f"{key}={value}" for key, value in changes.items())
     return f"from now on: {said or event.get('target')}", "plain"
 
 
