@@ -18,7 +18,8 @@ EVENTS = st.one_of(
     st.builds(lambda step, value: metric(step, loss=value), STEPS, st.sampled_from([0.5, "nan", -3.0])),
     st.builds(lambda step: line("restore", step=step), STEPS),
     st.builds(lambda step: line("checkpoint", step=step, path="p"), STEPS),
-    st.builds(lambda at: line("command", id="x", at=at), STEPS),
+    st.builds(lambda at, name: line("command", id=name, at=at), STEPS, st.sampled_from("xy")),
+    st.builds(lambda to, inside: line("went_back", to=to, contained=inside), STEPS, st.sampled_from([[], ["x"]])),
     st.just(line("attempt", number=1, environment={"python": "3"})),
     st.just(b"damage\n"),
 )
@@ -60,8 +61,8 @@ def expected_steps(run, tmp_path):
         whole = path.read_bytes()
         (tmp_path / path.name).write_bytes(whole[: whole.rfind(b"\n") + 1])
     found = [
-        (event["kind"], event["attempt"], event["rank"], event["step"])
-        for event in read_events(tmp_path, frozenset({"metric", "checkpoint"}))
+        (event["kind"], event["attempt"], event["rank"], event.get("step", event.get("at")))
+        for event in read_events(tmp_path, frozenset({"metric", "checkpoint", "command"}))
     ]
     return sorted(found, key=repr)
 
@@ -73,6 +74,7 @@ def check(folder, url, files, moves, last):
     incremental = content(store)
     found = [("metric", *row) for row in column(store, "metrics", "attempt", "rank", "step")]
     found += [("checkpoint", *row) for row in column(store, "checkpoints", "attempt", "rank", "step")]
+    found += [("command", *row) for row in column(store, "commands", "attempt", "rank", "at")]
     assert sorted(found, key=repr) == expected_steps(run, folder / "whole")
     fresh = open_at(workspace, f"sqlite:///{folder}/fresh.sqlite")
     rebuild(fresh, workspace)

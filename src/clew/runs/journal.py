@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -303,12 +303,15 @@ def _limits(files: list[tuple[Path, int, int]], begun: Mapping[int, Beginning]) 
 
 
 def _beginning(path: Path) -> Beginning:
-    back: int | None = None
-    contained: frozenset[str] = frozenset()
+    begun = Beginning()
     with path.open("rb") as stream:
         for line in stream:
-            if b'"went_back"' in line and (event := decode(line)) and event.get("kind") == "went_back":
-                back, contained = int(event["to"]), frozenset(event.get("contained") or ())
-            elif b'"restore"' in line and (event := decode(line)) and event.get("kind") == "restore":
-                return Beginning(int(event["step"]), back, contained)
-    return Beginning(None, back, contained)
+            if not (b'"restore"' in line or b'"went_back"' in line) or (event := decode(line)) is None:
+                continue
+            kind, step, to = event.get("kind"), event.get("step"), event.get("to")
+            if kind == "restore" and isinstance(step, int):
+                return replace(begun, step=step)
+            if kind == "went_back" and isinstance(to, int) and begun.back is None:
+                inside = event.get("contained")
+                begun = Beginning(back=to, contained=frozenset(map(str, inside if isinstance(inside, list) else ())))
+    return begun

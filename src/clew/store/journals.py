@@ -2,7 +2,8 @@
 
 Whatever the order in which the files of a journal are read, and wherever a piece ends, the rows come out as
 :func:`clew.runs.journal.read_events` yields events: an attempt that restored step *k* takes away the later steps of
-earlier attempts that are in the store, and those that come afterwards are not let in.
+earlier attempts that are in the store, and those that come afterwards are not let in. So does one that went back on
+purpose, with the later commands as well.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, select
 
 from clew.runs import Event
-from clew.runs.journal import decode, journal_files
+from clew.runs.journal import Beginning, beginnings, decode, journal_files
 from clew.store.database import insert
 from clew.store.events import Row, rows_of
-from clew.store.tables import EVENT_TABLES, attempts
+from clew.store.tables import EVENT_TABLES, attempts, commands
 from clew.store.values import as_json, real, whole
 
 
@@ -60,6 +61,7 @@ class JournalReader:
         query = select(attempts).where(attempts.c.run == run)
         self._attempts = {row.attempt: Attempt(*row[2:]) for row in connection.execute(query)}
         self._touched: set[int] = set()
+        self._begun: dict[int, Beginning] = {}
 
     def read(self, folder: Path, budget: int) -> tuple[int, bool]:
         """Take in whole new lines until there are no more, or about ``budget`` bytes have been read.
@@ -68,7 +70,10 @@ class JournalReader:
             The bytes that were read, and whether there may be more.
         """
         read = 0
-        for path, attempt, rank in journal_files(folder):
+        files = journal_files(folder)
+        new = any(path.stat().st_size > self._positions.get(path.name, 0) for path, *_ in files)
+        self._begun = beginnings(files) if new else {}
+        for path, attempt, rank in files:
             if path.stat().st_size <= self._positions.get(path.name, 0):
                 continue
             read += self._file(path, attempt, rank, budget - read)
@@ -83,7 +88,9 @@ class JournalReader:
         """Take in one file's lines; the part of a last line that is being written waits."""
         self._touched.add(attempt)
         row = self._attempts.setdefault(attempt, Attempt())
+        backs = [one for number, one in self._begun.items() if number > attempt and one.back is not None]
         limit = min([math.inf, *(_restored(item) for number, item in self._attempts.items() if number > attempt)])
+        limit = min([limit, *(one.back for one in backs if one.back is not None)])
         start = self._positions.get(path.name, 0)
         end = start
         for line in _whole_lines(path, start, budget):
@@ -94,6 +101,10 @@ class JournalReader:
             step = event.get("step")
             if event.get("kind") == "restore" and rank == 0 and row.restored is None:
                 self._restore(attempt, row, step)
+            elif event.get("kind") == "went_back" and rank == 0:
+                self._go_back(attempt, self._begun.get(attempt, Beginning()))
+            elif any(one.undoes(event) for one in backs):
+                continue
             elif not isinstance(step, int) or (step <= limit and whole(step) is not None):
                 for table, values in rows_of(self._run, attempt, rank, event):
                     self._rows[table].append(values)
@@ -103,11 +114,24 @@ class JournalReader:
     def _restore(self, attempt: int, row: Attempt, step: Any) -> None:
         """An attempt goes on from a step: what earlier ones said of later steps no longer counts."""
         row.restored = whole(step)
-        if row.restored is None:
+        if row.restored is not None:
+            self._forget(attempt, row.restored)
+
+    def _go_back(self, attempt: int, begun: Beginning) -> None:
+        """An attempt has left what earlier ones did after a step, and what they were told then."""
+        back = whole(begun.back)
+        if back is None:
             return
+        self._forget(attempt, back)
+        at, earlier = commands.c.at, (commands.c.run == self._run) & (commands.c.attempt < attempt)
+        after = (at == back) & commands.c.id.not_in(begun.contained)
+        self._connection.execute(delete(commands).where(earlier & ((at > back) | after)))
+
+    def _forget(self, attempt: int, step: int) -> None:
+        """Take away what attempts before this one said of later steps."""
         self._flush()
         for table in EVENT_TABLES:
-            old = (table.c.run == self._run) & (table.c.attempt < attempt) & (table.c.step > row.restored)
+            old = (table.c.run == self._run) & (table.c.attempt < attempt) & (table.c.step > step)
             self._connection.execute(delete(table).where(old))
 
     def _flush(self) -> None:
