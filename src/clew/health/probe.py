@@ -32,11 +32,9 @@ def kept(value: Tensor | float) -> Tensor | float:
 
     Returns:
         A number, or a copy on the same device: the trainer may go on summing into its tensor, and a compiled one writes
-        into the same one again. What lies on the CPU is a number already, which costs a tenth of a copy.
+        into the same one again.
     """
-    if not isinstance(value, Tensor):
-        return float(value)
-    return float(value.item()) if value.is_cpu else value.detach().clone()
+    return value.detach().clone() if isinstance(value, Tensor) else float(value)
 
 
 class HealthProbe:
