@@ -498,8 +498,13 @@ def result_of(run: Run, state: State) -> JobResult:
     result = run.result
     if result is not None and (result.status, result.attempts) == (state.value, now.attempt):
         return result
-    failure = None if state is State.COMPLETED else Failure(state.value, now.reason or f"the run is {state}")
+    failure = None if state is State.COMPLETED else Failure(state.value, now.reason or _silent(state))
     return JobResult(run.id, run.info.job, state.value, run.busy_seconds(), now.attempt, failure=failure)
+
+
+def _silent(state: State) -> str:
+    """Why a run is in a state of which its process has said nothing."""
+    return "its process is gone, without a last word" if state is State.INTERRUPTED else f"the run is {state}"
 
 
 def outside_results(plan: Plan, workspace: Workspace) -> dict[str, StageResult]:

@@ -89,6 +89,16 @@ def test_check_says_ok(clew: Cli) -> None:
     assert "2 values given" in checked.out
 
 
+def test_check_says_that_a_model_which_is_not_here_is_asked_of_a_hub(clew: Cli, project: Path) -> None:
+    (project / "eval.yaml").write_text("job: eval\nmodel: owner/none\ntask: {type: arithmetic}\n")
+    note = "note: model: there is no folder 'owner/none'; a hub will be asked for it\n"
+    assert clew("check", "eval.yaml").out.endswith(note)
+    text = "pipeline: p\nstages:\n  a: {job: eval, model: '${b.artifacts.x}', task: {type: arithmetic}}\n"
+    (project / "p.yaml").write_text(text + "  b: {job: eval, model: owner/none, task: {type: arithmetic}}\n")
+    notes = [line for line in clew("check", "p.yaml").out.splitlines() if line.startswith("note")]
+    assert notes == [note.replace("model", "b: model").rstrip()]
+
+
 def test_check_of_a_pipeline_shows_its_stages(clew: Cli) -> None:
     lines = clew("check", "numbers.yaml").out.splitlines()
     assert lines[0] == "ok: pipeline numbers, 2 stages, 1 at a time"

@@ -58,6 +58,23 @@ def test_a_fork_says_what_it_is_and_how_to_get_at_it(walk, clew, project):
     assert Run(project / "runs/b").state is State.COMPLETED
 
 
+def test_what_a_child_is_asked_beside_its_config_is_said_and_its_refusal_is_told(walk, clew):
+    made = clew("fork", "a", "--at", "5", "--name", "b", "fade=3", "lr=0.5", "--hold")
+    assert made.out == (
+        "b: forked from a at step 5\n  lr = 0.5\n  at its first step: set fade=3\n  clew resume b starts it\n"
+    )
+    refusal = "set fade=3 rejected: fade must be at least 0 and at most 1, not '3' (by fork)"
+    assert f"b: step 5: {refusal}\n" in clew("resume", "b").out
+    shown = clew("show", "b").out
+    assert "its fork     set fade=3 rejected: fade must be at least 0 and at most 1" in shown
+    assert "its fork" not in clew("show", "a").out
+
+
+def test_nobody_is_told_to_wait_for_a_run_that_is_over(walk, clew):
+    refused = clew("fork", "a", "--at", "7")
+    assert refused.err == "clew: a: there is no checkpoint '7'\n  there are 5, 10\n"
+
+
 def test_a_fork_of_a_live_run_goes_on_by_itself(live, clew, spawn, project):
     made = detached(spawn, "fork", "a", "--name", "b", "steps=200", "pause=0")
     step = step_of(live)

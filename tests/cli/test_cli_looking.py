@@ -136,6 +136,9 @@ def test_show_a_live_run_says_how_to_follow_and_stop_it(spawn: Spawn, clew: Cli,
     out = clew("show", "a").out
     assert "state        running for " in out and ", attempt 1, process " in out
     assert "next         clew resume a follows it, clew stop a ends it\n" in out
+    assert clew("pause", "a", "--wait").code == 0
+    assert "next         clew resume a lets it go on, clew stop a ends it\n" in clew("show", "a").out
+    assert clew("resume", "a", "--detach").code == 0
     (project / "gate").touch()
     process.communicate(timeout=60)
 
@@ -200,3 +203,12 @@ def test_a_later_attempt_takes_the_step_back(tmp_path: Path) -> None:
             journal.write(kind, step=step, values={"loss": 0.5})
         journal.close()
     assert latest(Run(tmp_path)).step == 5
+
+
+def test_a_checkpoint_that_was_written_meanwhile_takes_nothing_back(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    journal = JournalWriter(tmp_path / "journal", 1)
+    journal.write("metric", step=60, values={"loss": 0.5})
+    journal.write("checkpoint", step=50)
+    journal.close()
+    assert latest(Run(tmp_path)).step == 60

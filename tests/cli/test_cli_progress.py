@@ -64,6 +64,11 @@ def test_other_ranks_do_not_count() -> None:
     assert after(event("metric", 0.0, rank=1, step=5, values={"loss": 1.0})).step == 0
 
 
+def test_a_loop_that_goes_further_than_it_said_has_no_time_left() -> None:
+    events = event("horizon", 0.0, total=100, unit="step"), metric(1.0, 90), metric(2.0, 110)
+    assert str(after(*events)) == "step 110/100 (110 %), 20 step/s"
+
+
 def test_nothing_is_known_at_first() -> None:
     progress = Progress()
     assert (progress.rate, progress.seconds_left, progress.percent) == (None, None, None)
@@ -232,3 +237,18 @@ def test_an_attempt_before_the_one_that_is_watched_is_not_said_to_go_on(
     tracked.attempt = 1
     lines.begin(tracked)
     assert "a: goes on from step 5" in capsys.readouterr().out
+
+
+def test_a_later_attempt_without_a_checkpoint_is_said_to_begin_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.run.states.queue()
+    journal.add(event("restore", 0.0, step=0))
+    tracked = Tracked("a", journal.run)
+    tracked.poll()
+    assert tracked.news() == []
+    tracked = Tracked("a", journal.run)
+    tracked.attempt = 2
+    journal.path = journal.path.with_name("2-0.jsonl")
+    journal.add(event("restore", 1.0, step=0, attempt=2))
+    tracked.poll()
+    assert tracked.news() == ["begins anew: it has no checkpoint that can be used"]

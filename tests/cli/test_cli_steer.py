@@ -50,8 +50,11 @@ def test_a_run_is_paused_steered_killed_and_comes_back_paused(
     (project / "gate").touch()
     spawn("resume", "a", "--detach").communicate(timeout=60)
     wait_until(lambda: live.state is State.PAUSED)
-    assert clew("step", "a", "1", "--wait").out == "a: step applied at step 7\n"
+    assert clew("step", "a", "1", "--wait").out == "a: step applied at step 7; it pauses again at step 8\n"
     wait_until(lambda: live.state is State.PAUSED)
+    assert clew("note", "a", "now").out.startswith("a: asked to note; it is written into the journal at once\n")
+    later = clew("checkpoint", "a", "--at", "9").out
+    assert later.startswith("a: asked to save; it saves after step 9\n")
     assert not has_counted(project, "a", 9)
 
     done = clew("resume", "a")
@@ -59,7 +62,13 @@ def test_a_run_is_paused_steered_killed_and_comes_back_paused(
     assert done.out.startswith("a was paused; it goes on\n")
     assert live.state is State.COMPLETED
     told = [(event["verb"], event["at"], event["outcome"]) for event in live.events("command")]
-    assert told[-3:] == [("step", 7, "applied"), ("resume", 8, "applied"), ("note", 9, "applied")]
+    assert told[-5:-1] == [
+        ("step", 7, "applied"),
+        ("note", 8, "applied"),
+        ("resume", 8, "applied"),
+        ("note", 9, "applied"),
+    ]
+    assert told[-1] == ("checkpoint", 9, "applied")
 
 
 def test_python_takes_hold_of_the_same_run(live: Run, project: Path) -> None:
@@ -101,6 +110,18 @@ def test_who_waits_is_told_that_the_run_has_ended_before(live: Run, spawn: Spawn
     library.attach(live).stop(wait=True)
     out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (1, "clew: a: the run ended before it could note: stopped\n")
+
+
+def test_who_waits_for_a_run_that_fails_is_told_where_the_reason_stands(spawn: Spawn, project: Path) -> None:
+    process = spawn("run", "count.yaml", "--name", "a", "to=10", "hold_at=7", "fail_at=8")
+    read_until(process, "started")
+    wait_until(lambda: has_counted(project, "a", 7))
+    waits = spawn("note", "a", "never", "--at", "50", "--wait")
+    wait_until(lambda: any((project / "runs/a/inbox").iterdir()))
+    (project / "gate").touch()
+    out, _ = waits.communicate(timeout=60)
+    assert out == "clew: a: the run ended before it could note: failed\n  clew show a says why\n"
+    process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_another_config_is_refused_with_what_differs(clew: Cli, project: Path) -
         f"clew: {project}/runs/a: a run named 'a' exists already, with another config\n"
         "    seed: 0 → 5\n"
         "    to: 10 → 3\n"
-        "  choose another --name, or look at it: clew show a\n"
+        "  choose another name, or look at it: clew show a\n"
     )
     for words in ((), ("--dry-run",), ("--detach",)):
         refused = clew(*COUNT, "to=3", "seed=5", "notes=x", *words)
@@ -98,7 +98,7 @@ def test_a_run_that_has_not_completed_may_be_gone_on_with_as_it_is(clew: Cli) ->
     refused = clew(*COUNT)
     assert refused.err.splitlines()[1:] == [
         "    fail_at: 2 → 0",
-        "  choose another --name, or go on with it as it is: clew resume a",
+        "  choose another name, or go on with it as it is: clew resume a",
     ]
 
 

@@ -38,9 +38,9 @@ def test_mean_and_variance_are_over_the_inspections_in_which_a_sample_has_a_loss
 
 
 def test_a_map_needs_two_inspections(tmp_path):
-    with pytest.raises(UserError, match="and there are none"):
+    with pytest.raises(UserError, match=r"and there are none\n  clew inspect RUN makes one"):
         dynamics([])
-    with pytest.raises(UserError, match="and there is one"):
+    with pytest.raises(UserError, match=r"and there is one\n  clew inspect RUN --at STEP makes one"):
         dynamics(looks(tmp_path / "a", [1.0]))
     with pytest.raises(UserError, match="no sample has a loss in two"):
         dynamics(looks(tmp_path / "b", [1.0, math.nan], [math.nan, 1.0]))

@@ -157,11 +157,20 @@ def _check(work: api.Work, arguments: Namespace) -> int:
         for tracker, follower in followers_of(job.config).items():
             if missing := follower.missing():
                 print(f"note: {f'{name}: ' if name else ''}{tracker}: {missing}; a run goes on without it")
+        if hub := _from_hub(job.plain.get("model")):
+            print(f"note: {f'{name}: ' if name else ''}model: there is no folder {hub!r}; a hub will be asked for it")
     if arguments.show_labels is not None:
         from clew.cli.labels import show_labels
 
         show_labels(work, arguments.show_labels, workspace_of(arguments))
     return 0
+
+
+def _from_hub(reference: Any) -> str:
+    """A model that can be right, and is not here; empty for any other."""
+    said = reference if isinstance(reference, str) else ""
+    elsewhere = said.startswith(("run:", "${")) or "://" in said or Path(said).expanduser().exists()
+    return "" if elsewhere else said
 
 
 def describe_job(loaded: LoadedJob) -> str:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from clew import api
 from clew.cli.finding import find_run, workspace_of
+from clew.cli.latest import latest
 from clew.errors import UserError
 from clew.logs.logger import Logger
+from clew.runs import ACTIVE
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -37,8 +39,8 @@ def main(arguments: Namespace) -> int:
     if arguments.on != "local":
         raise UserError(f"there is no target {arguments.on!r}", hint="there is local")
     parent = find_run(workspace, arguments.name, purpose="has no steps of its own")
-    if (arguments.at or "").isdigit():
-        Logger("clew.cli").info(f"if {parent.id} is not there yet, this waits until it comes to step {arguments.at}")
+    if (arguments.at or "").isdigit() and parent.state in ACTIVE and int(arguments.at) > (latest(parent).step or 0):
+        Logger("clew.cli").info(f"this waits until {parent.id} comes to step {arguments.at}; Ctrl-C leaves it alone")
     made = api.fork(
         parent,
         at=arguments.at,
@@ -56,6 +58,8 @@ def main(arguments: Namespace) -> int:
     print(f"{made.name}: forked from {parent.id} at step {info.fork_step}")
     for key, value in info.changes.items():
         print(f"  {key} = {value}")
+    for wish in made.wishes:
+        print(f"  at its first step: {wish.verb} {' '.join(f'{key}={value}' for key, value in wish.args.items())}")
     if arguments.hold:
         print(f"  clew resume {made.name} starts it")
     elif arguments.switch:

@@ -23,6 +23,8 @@ class Latest:
     metrics: dict[str, Any] = field(default_factory=dict)
     metrics_step: int | None = None
     """The step to which the figures belong."""
+    refused: tuple[str, ...] = ()
+    """What the fork that made the run asked of it, and its trainer rejected."""
 
     @property
     def steps(self) -> str:
@@ -39,16 +41,21 @@ def latest(run: Run) -> Latest:
     step = total = metrics_step = None
     unit = "step"
     metrics: dict[str, Any] = {}
+    refused: list[str] = []
     for event in _events(run.path / "journal"):
         kind = event["kind"]
         if kind == "horizon":
             total, unit = event["total"], event["unit"]
         elif kind in ("metric", "checkpoint", "restore") and isinstance(event.get("step"), int):
-            step = event["step"]
+            # A checkpoint that was written beside the training is told after the steps that were made meanwhile.
+            step = event["step"] if kind == "restore" else max(step or 0, event["step"])
             if kind == "metric":
                 metrics.update(event["values"])
                 metrics_step = step
-    return Latest(step, total, unit, final or metrics, None if final else metrics_step)
+        elif kind == "command" and event.get("issuer") == "fork" and str(event["outcome"]).startswith("rejected"):
+            args = " ".join(f"{key}={value}" for key, value in event.get("args", {}).items())
+            refused.append(f"{event['verb']} {args} {event['outcome']}")
+    return Latest(step, total, unit, final or metrics, None if final else metrics_step, tuple(refused))
 
 
 def _events(folder: Path) -> Iterator[Event]:

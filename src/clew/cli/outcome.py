@@ -13,6 +13,9 @@ from clew.logs.logger import Logger
 from clew.plans import Plan
 from clew.runs import JobResult, Run, State, Workspace
 
+_LONGEST = 600
+"""Characters of a reason; its end is often the advice."""
+
 
 def conclude(run: Run, result: JobResult) -> int:
     """Say what came of a run; 0 when it has completed, else 1."""
@@ -64,7 +67,7 @@ def exit_code(result: JobResult) -> int:
     """0 when it has completed; else 1, after a line that says why and how to go on."""
     if result.status == State.COMPLETED:
         return 0
-    why = f": {one_line(cause(result.failure))}" if result.failure else ""
+    why = f": {one_line(cause(result.failure), _LONGEST)}" if result.failure else ""
     text = f"{result.run} {result.status}{why}; go on with: clew resume {result.run}"
     Logger("clew.cli").error(text, run=result.run, status=result.status)
     return 1

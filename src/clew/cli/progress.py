@@ -69,7 +69,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """An estimate; None while it is not known."""
         rate = self.rate
-        return (self.total - self.step) / rate if rate and self.total is not None else None
+        return (self.total - self.step) / rate if rate and self.total is not None and self.total >= self.step else None
 
     @property
     def percent(self) -> int | None:
@@ -110,7 +110,9 @@ class Tracked:
         events = self._tail.poll()
         for event in events:
             self.progress.take(event)
-            if event["kind"] in _LOUD and event.get("attempt") == self.attempt and (line := tell(event)):
+            if _begins_anew(event) and event.get("attempt") == self.attempt:
+                self.told.append("begins anew: it has no checkpoint that can be used")
+            if _is_loud(event) and event.get("attempt") == self.attempt and (line := tell(event)):
                 self.told.append(f"step {line.step}: {line.text}")
         return bool(events)
 
@@ -118,6 +120,16 @@ class Tracked:
         """Return what is to be said besides how far it is, once."""
         told, self.told = self.told, []
         return told
+
+
+def _begins_anew(event: Event) -> bool:
+    """A later attempt that has lost what the earlier ones did."""
+    return event["kind"] == "restore" and event.get("step") == 0 and event.get("attempt", 1) > 1
+
+
+def _is_loud(event: Event) -> bool:
+    """Who follows a run hears of what was asked of it, by a fork or from another terminal, and was not done."""
+    return event["kind"] in _LOUD or (event["kind"] == "command" and str(event["outcome"]).startswith("rejected"))
 
 
 class Display(Protocol):

@@ -89,6 +89,8 @@ def _state(state: State, stored: RunState) -> str:
 
 def _progress(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
     now = latest(run)
+    for outcome in now.refused:
+        yield "its fork", outcome
     if now.steps:
         yield now.unit, now.steps
     if now.metrics:
@@ -154,6 +156,8 @@ def _outputs(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
 def _next(run: Run, state: State) -> str:
     if state in RESUMABLE or state is State.CREATED:
         return f"clew resume {run.id}"
+    if state is State.PAUSED:
+        return f"clew resume {run.id} lets it go on, clew stop {run.id} ends it"
     if state in ACTIVE:
         return f"clew resume {run.id} follows it, clew stop {run.id} ends it"
     return ""

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from clew.cli.parser import Parser
     from clew.plans import Plan
 
-# What is said when a command has been sent: what was asked for, and what will come of it.
+# What is said when a command has been sent: what was asked for, and what will come of it, at once in a paused run.
 _ASKED = {
-    "pause": ("pause", "it saves at its next step and waits; clew resume {run} lets it go on"),
+    "pause": ("pause", "it saves {when} and waits; clew resume {run} lets it go on"),
     "step": ("step", "it makes them and pauses again"),
-    "stop": ("stop", "it saves at its next step and ends; clew resume {run} goes on from there"),
-    "abort": ("abort", "it ends at its next step; clew resume {run} goes on from the newest checkpoint"),
-    "checkpoint": ("save", "it saves at its next step"),
+    "stop": ("stop", "it saves {when} and ends; clew resume {run} goes on from there"),
+    "abort": ("abort", "it ends {when}; clew resume {run} goes on from the newest checkpoint"),
+    "checkpoint": ("save", "it saves {when}"),
     "set": ("change", "it holds from its next step on"),
-    "note": ("note", "it is written into the journal at its next step"),
-    "evaluate": ("evaluate", "it does so after its next step, and what comes of it stands in the journal"),
-    "reset": ("go back", "it takes the weights at its next step, and goes on with the data that comes next"),
+    "note": ("note", "it is written into the journal {when}"),
+    "evaluate": ("evaluate", "it does so {when}, and what comes of it stands in the journal"),
+    "reset": ("go back", "it takes the weights {when}, and goes on with the data that comes next"),
     "select": ("choose its data", "it trains on that from its next batch on"),
 }
 _NOT_A_RUN = {"checkpoint": "has no checkpoints of its own"}
@@ -77,13 +77,25 @@ def main(arguments: Namespace) -> int:
     wait: bool | float = arguments.wait if arguments.deadline is None else arguments.deadline
     sent = LiveRun(run).send(arguments.verb, _given(arguments), when, wait)
     if sent.step is not None:
-        print(f"{run.id}: {sent.verb} applied at step {sent.step}")
+        print(f"{run.id}: {sent.verb} applied at step {sent.step}{_until(arguments, sent.step)}")
         for name, value in sent.result.get("metrics", {}).items():
             print(f"  {name} {value:.6g}")
         return 0
     asked, outcome = _ASKED[sent.verb]
-    print(f"{run.id}: asked to {asked}; {outcome.format(run=run.id)}\n  command {sent.id}")
+    print(f"{run.id}: asked to {asked}; {outcome.format(run=run.id, when=_when(run, when.at))}\n  command {sent.id}")
     return 0
+
+
+def _when(run: Run, at: int | None) -> str:
+    """When a command will be carried out, in words."""
+    if at is not None:
+        return f"after step {at}"
+    return "at once" if run.state is State.PAUSED else "at its next step"
+
+
+def _until(arguments: Namespace, step: int) -> str:
+    """Steps have only begun when their command is carried out."""
+    return f"; it pauses again at step {step + arguments.steps}" if arguments.verb == "step" else ""
 
 
 def _given(arguments: Namespace) -> dict[str, Any]:

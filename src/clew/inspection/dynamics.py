@@ -72,7 +72,7 @@ def dynamics(found: Sequence[Inspection], run: str = "RUN") -> Dynamics:
         raise UserError(
             f"a map needs two inspections of a split at different steps, and there {'is one' if found else 'are none'}",
             where=run,
-            hint=f"clew inspect {run} makes one",
+            hint=f"clew inspect {run}{' --at STEP' if found else ''} makes one",
         )
     size = max(one.summary["samples"] for one in found)
     mean, scatter, count = np.zeros(size), np.zeros(size), np.zeros(size, dtype=np.int64)

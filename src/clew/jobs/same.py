@@ -33,7 +33,7 @@ def check_same_run(run: Run, loaded: LoadedJob) -> None:
     raise UserError(
         f"a run named {run.id!r} exists already, {what}",
         where=str(run.path),
-        hint=f"choose another --name, or {go_on}",
+        hint=f"choose another name, or {go_on}",
     )
 
 

@@ -10,7 +10,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clew.checkpoints import CheckpointStore
@@ -59,6 +59,8 @@ class Forked:
     child: Run | None = None
     """The child, in state ``created``, or running where its parent's process goes on as it; None as long as the command
     has not been carried out."""
+    wishes: Sequence[Command] = ()
+    """What the child is asked at its first boundary, beside its config; its trainer may reject it."""
 
 
 def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
@@ -80,8 +82,9 @@ def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
         RunFailed: If the parent ends before, or does not answer in time.
     """
     child = _prepared(parent, asked)
+    wishes = tuple(child.inbox.peek())
     try:
-        return _born(parent, child, asked, wait)
+        return replace(_born(parent, child, asked, wait), wishes=wishes)
     except (UserError, RunFailed) as error:
         # A live parent that has not answered yet may still carry it out; one that refuses says so before it forgets it.
         if isinstance(error, Refused) or not _still_asked(parent, child):

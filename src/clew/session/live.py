@@ -316,7 +316,8 @@ class LiveRun:
                 if event.get("kind") == "command" and event.get("id") == command.id:
                     return self._settled(command, event)
             if state not in OWNED:
-                raise RunFailed(f"the run ended before it could {command.verb}: {state}", where=self.run.id)
+                hint = f"clew show {self.run.id} says why" if state is State.FAILED else ""
+                raise RunFailed(f"the run ended before it could {command.verb}: {state}", where=self.run.id, hint=hint)
             if time.monotonic() > deadline:
                 raise RunFailed(
                     f"it has not answered within {seconds:g} s; the command {command.id} still waits", where=self.run.id

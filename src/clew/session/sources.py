@@ -38,11 +38,11 @@ def find_checkpoint(run: Run, which: str = "last") -> Checkpoint:
         if found is not None and (problem := found.problem()):
             raise UserError(f"the checkpoint of step {found.step} cannot be used: {problem}", where=run.id)
     if found is None:
-        there = ", ".join([*(str(one.step) for one in reversed(store.all())), *store.tags()])
+        there = [*(str(one.step) for one in reversed(store.all())), *store.tags()]
         raise UserError(
             f"there is no checkpoint {which!r}" if which != "last" else "there is no checkpoint that can be used",
             where=run.id,
-            hint=f"there is {there}" if there else "it has saved none yet",
+            hint=f"there {'is' if len(there) == 1 else 'are'} {', '.join(there)}" if there else "it has saved none yet",
         )
     return found
 
