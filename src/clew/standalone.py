@@ -41,6 +41,7 @@ def standalone(request: Request) -> Iterator[Session[Any]]:
     typed = request.origin.script is None
     _check_ready(run, typed=typed)
     attempt = _claimed(run)
+    _say_where(run)
     leaving: SystemExit | None = None
     with attempt:
         attempt.announce()
@@ -107,6 +108,12 @@ def _claimed(run: Run) -> Attempt:
     except IllegalMove as error:
         raise api.started_elsewhere(run.id) from error
     return attempt
+
+
+def _say_where(run: Run) -> None:
+    """Where the run is, and how somebody gets at it: a script says nothing of that itself."""
+    print(f"{run.id}: started, attempt {run.states.read().attempt} ({run.path})", file=sys.stderr)
+    print(f"  clew watch {run.id} shows it, from another terminal", file=sys.stderr)
 
 
 def _leave(attempt: Attempt, run: Run, leaving: SystemExit | None, *, typed: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tuning_support import Echo, attempt, new_run
 
@@ -16,6 +16,8 @@ from clew.errors import UserError
 from clew.jobs.loading import load_job
 from clew.jobs.merge import MergeConfig, merge
 from clew.jobs.settling import settled
+from clew.live.torch_parts import gathered
+from clew.live.torch_surface import TorchSurface
 from clew.merging.methods.fisher import Fisher
 from clew.merging.methods.swa import Swa
 from clew.merging.methods.task_arithmetic import TaskArithmetic
@@ -60,6 +62,26 @@ def test_weights_are_merged_under_their_names_and_load_into_the_model(whole, tmp
     assert torch.allclose(fresh[1].running_mean, mean) and fresh[1].num_batches_tracked.item() == 1
     assert [one["share"] for one in outcome.notes["shares"]] == [0.75, 0.25]
     assert outcome.metrics == {"models": 2.0, "parameters": float(sum(one.numel() for one in merged.values()))}
+
+
+@pytest.mark.parametrize("kind", ["session", "trainer"])
+def test_programs_of_ones_own_are_merged_under_the_names_of_their_model(kind, tmp_path):
+    models = [network(seed) for seed in range(2)]
+    for name, model in zip("ab", models, strict=True):
+        run = create_run(tmp_path / "runs", RunInfo(id=name, job="script"), "job: script\n", {})
+
+        def write(directory, model=model):
+            if kind == "session":
+                surface = TorchSurface(gathered(model, torch.optim.Adam(model.parameters())))
+                surface.save(directory)
+            else:  # Hugging Face's Trainer, of a module that is none of Transformers
+                save_file(model.state_dict(), directory / "model.safetensors")
+
+        CheckpointStore(run.checkpoints).save(10, write)
+    merged, _ = run_merge(tmp_path, models=["run:a@10", "run:b@10"])
+    fresh = network(5)
+    fresh.load_state_dict(merged)
+    assert torch.allclose(fresh[0].weight, (models[0][0].weight + models[1][0].weight) / 2)
 
 
 def test_a_base_and_the_way_of_a_run_work_as_with_models(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from torch_support import PROGRAMS, Program, apart, curve, mlp, same, typed, weights
 
 import clew
+from clew.health.probe import kept
 from clew.live.window import Window
 from clew.runs import Command, Run, State
 from clew.session.surface import LiveConfig
@@ -300,6 +301,26 @@ def test_a_run_under_another_config_takes_its_parameters(typed: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "meant"), [("optimiser", "optimizer"), ("batchsize", "batch_size"), ("checkpoints", "checkpoint")]
+)
+def test_a_word_that_nobody_knows_makes_no_run(word: str, meant: str, typed: Path) -> None:
+    def body() -> None:
+        with clew.session("p", **mlp().words, **{word: 1}):
+            pass
+
+    def attached() -> None:
+        with clew.session("q") as live:
+            live.attach(**mlp().words, **{word: 1})
+
+    for wrong in (body, attached):
+        with pytest.raises(
+            clew.UserError, match=f"clew.session: a session knows no '{word}'\n  did you mean '{meant}'"
+        ):
+            apart(wrong)
+    assert not (typed / "runs/p").exists()
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ({"model": None}, "there is no model"),
@@ -327,7 +348,7 @@ def test_what_lies_on_a_device_waits_there_and_is_fetched_together(
     fetched: list[int] = []
     transfer = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: fetched.append(1) or transfer(tensor))
-    monkeypatch.setattr("clew.live.window.kept", lambda value: value.detach().clone())  # as it is on a device
+    monkeypatch.setattr("clew.live.window.noted", kept)  # as it is on a device
 
     def body() -> None:
         words = {"live": LiveConfig(digest_every=None), "data": torch.zeros(40, 1), "batch_size": 8}

@@ -33,8 +33,9 @@ class Nothing:
 
 def test_a_script_makes_a_run_with_its_metrics_and_result(tmp_path: Path) -> None:
     done = run_script(write_script(tmp_path), "--fast")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
+    assert (done.returncode, done.stdout) == (0, "the end\n")
     run = run_of(tmp_path)
+    assert done.stderr == f"walk: started, attempt 1 ({run.path})\n  clew watch walk shows it, from another terminal\n"
     config = load_run_config(run)
     assert isinstance(config, ScriptConfig)
     assert (config.script, config.argv, config.folder) == (str(tmp_path / "train.py"), ["--fast"], str(tmp_path))
@@ -42,6 +43,17 @@ def test_a_script_makes_a_run_with_its_metrics_and_result(tmp_path: Path) -> Non
     assert result is not None
     assert (result.status, result.metrics, run.state) == ("completed", {"value": 9.0}, State.COMPLETED)
     assert result.environment["data"]["script"]
+
+
+def test_a_script_may_say_after_how_many_steps_it_saves(tmp_path: Path) -> None:
+    script = """
+        from clew.live.script import open_session
+
+        with open_session(name="walk", checkpoint=7) as session:
+            print(session.config.checkpoint.every)
+    """
+    done = run_script(write_script(tmp_path, script))
+    assert (done.returncode, done.stdout) == (0, "7\n")
 
 
 def test_a_script_that_has_completed_says_so_and_does_nothing(tmp_path: Path) -> None:
@@ -86,9 +98,13 @@ def test_a_stopped_script_leaves_without_a_traceback(tmp_path: Path) -> None:
     path = write_script(tmp_path, middle='session.run.inbox.send("stop") if walk.done == 2 else None')
     stopped = run_script(path)
     assert (stopped.returncode, stopped.stdout) == (3, "")
-    assert stopped.stderr == "walk: stopped, stop was asked for at step 2\n  clew resume walk goes on with it\n"
+    assert stopped.stderr.splitlines()[2:] == [
+        "walk: stopped, stop was asked for at step 2",
+        "  clew resume walk goes on with it",
+    ]
     assert run_of(tmp_path).state is State.STOPPED
     on = run_script(path)
+    assert on.stderr.startswith("walk: started, attempt 2 (")
     assert (on.returncode, on.stdout) == (0, "the end\n")
 
 
@@ -96,7 +112,7 @@ def test_an_interrupted_script_saves_first(tmp_path: Path) -> None:
     path = write_script(tmp_path, middle="os.kill(os.getpid(), signal.SIGINT) if walk.done == 2 else None")
     stopped = run_script(path)
     assert (stopped.returncode, stopped.stdout) == (4, "")
-    assert stopped.stderr.startswith("walk: interrupted, received SIGINT at step 2\n")
+    assert stopped.stderr.splitlines()[2] == "walk: interrupted, received SIGINT at step 2"
     assert (run_of(tmp_path).checkpoints / "step-00000002").is_dir()
 
 
@@ -169,6 +185,7 @@ def test_a_script_has_one_session(tmp_path: Path) -> None:
     done = run_script(write_script(tmp_path, TWO))
     assert done.returncode == 1
     assert "clew.errors.UserError: first: this script has opened a session already" in done.stderr
+    assert "a callback, attach_lightning and Trainer open theirs" in done.stderr
     assert not (tmp_path / "runs/second").exists()
 
 

@@ -20,6 +20,8 @@ from clew.runs import Run
 from clew.session.sources import find_checkpoint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from clew.jobs.merge import MergeConfig
     from clew.merging.merge import Merge
     from clew.merging.weights import Weights
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 
 FOLDER = "weights"
 """The artifact."""
+
+_PLAIN = "model.safetensors"
+"""What Hugging Face's ``Trainer`` writes of a module of the user's own."""
+
+_PROGRAM, _ALONE = "program", "model."
+"""What :func:`clew.session` writes, and the prefix of the weights where there is one model."""
 
 _REFERENCE = re.compile(r"run:(?P<name>[^@/]+)@(?P<which>.+)")
 
@@ -102,12 +110,13 @@ def _state(reference: str, runs: Path) -> Path | None:
     from clew.merging.folders import describe_folder
 
     checkpoint = find_checkpoint(Run(runs / match["name"]), match["which"]).path
-    return checkpoint if describe_folder(checkpoint) is None and _place(checkpoint) else None
+    held = _place(checkpoint) or (checkpoint / _PLAIN).is_file()
+    return checkpoint if describe_folder(checkpoint) is None and held else None
 
 
 def _place(checkpoint: Path) -> tuple[str, tuple[str, ...]] | None:
     """Return where in a checkpoint the weights are: the name of the state, and the keys that lead to them."""
-    places: tuple[tuple[str, tuple[str, ...]], ...] = (("model", ()), ("trainer", ("model",)))
+    places: tuple[tuple[str, tuple[str, ...]], ...] = (("model", ()), ("trainer", ("model",)), (_PROGRAM, ("models",)))
     return next((place for place in places if (checkpoint / f"{place[0]}.json").is_file()), None)
 
 
@@ -124,10 +133,26 @@ def _opened(references: Sequence[str], states: Sequence[Path], first: Weights | 
 
 def _open(state: Path) -> Weights:
     from clew.merging.stored import open_state
+    from clew.merging.weights import Files
 
     place = _place(state)
-    assert place is not None, "states_of has looked"
-    return open_state(state, *place)
+    if place is None:
+        return Files(state)
+    opened = open_state(state, *place)
+    alone = place[0] == _PROGRAM and all(name.startswith(_ALONE) for name in opened.layout)
+    return _Bare(opened, _ALONE) if alone else opened
+
+
+class _Bare:
+    """Weights under the names that they have without a prefix, which all of them have."""
+
+    def __init__(self, weights: Weights, prefix: str) -> None:
+        self._weights, self._prefix = weights, prefix
+        self.layout = {name.removeprefix(prefix): one for name, one in weights.layout.items()}
+
+    def read(self, name: str) -> Tensor:
+        """Return a tensor."""
+        return self._weights.read(self._prefix + name)
 
 
 def _described(weights: Weights) -> Described:

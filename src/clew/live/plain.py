@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from clew.errors import NotFinite, UserError
+from clew.errors import NotFinite, UserError, did_you_mean
 from clew.live.script import Request, open_session
 from clew.live.torch_data import samples_of
 from clew.live.torch_parts import gathered
@@ -95,6 +96,7 @@ class Live:
         Raises:
             UserError: If something is not what it should be, or this is one of several processes.
         """
+        _check_words(training)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if distributed and (count := torch.distributed.get_world_size()) > 1:
             raise UserError(f"this is one of {count} processes", hint="a session steers a program of one process")
@@ -257,6 +259,7 @@ def session(
     Raises:
         UserError: If the script has had a session, another run has that name, or something is not what it should be.
     """
+    _check_words(training)  # before there is a run
     saving = CheckpointConfig(every=checkpoint) if isinstance(checkpoint, int) else checkpoint
     request = Request(
         name=name,
@@ -275,6 +278,14 @@ def session(
             it.attach(**training)
         yield it
         it.finish()
+
+
+def _check_words(training: TrainingWords) -> None:
+    """A word that nobody knows would go unheard: an ``optimiser`` that is neither saved nor set."""
+    known = TrainingWords.__annotations__
+    if unknown := sorted(training.keys() - known.keys()):
+        hint = did_you_mean(unknown[0], [*known, *signature(session).parameters])
+        raise UserError(f"a session knows no {unknown[0]!r}", where="clew.session", hint=hint)
 
 
 def _surface(training: TrainingWords, seed: int, params: Mapping[str, Any]) -> TorchSurface:

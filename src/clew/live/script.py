@@ -106,7 +106,8 @@ def open_session(request: Request | None = None, /, **said: Any) -> Iterator[Ses
 
     Args:
         request: What the run is to be.
-        said: The same, as keywords: the fields of :class:`Request`.
+        said: The same, as keywords: the fields of :class:`Request`; a number for ``checkpoint`` saves after so many
+            steps.
 
     Yields:
         The session. Its ``config`` is that of the job ``script``, or of the job that surrounds the script.
@@ -114,6 +115,8 @@ def open_session(request: Request | None = None, /, **said: Any) -> Iterator[Ses
     Raises:
         UserError: If the script has had a session already, or another run has that name, or it is at work elsewhere.
     """
+    if isinstance(every := said.get("checkpoint"), int):
+        said["checkpoint"] = CheckpointConfig(every=every)
     asked = request or Request(**said)
     around = _SURROUNDING.get()
     if around is not None:
@@ -121,7 +124,7 @@ def open_session(request: Request | None = None, /, **said: Any) -> Iterator[Ses
             raise UserError(
                 "this script has opened a session already, and a run is one session",
                 where=around.session.run.id,
-                hint="put the rest into a script of its own, or give each part its own process",
+                hint="a callback, attach_lightning and Trainer open theirs; put other parts into scripts of their own",
             )
         around.joined = True
         yield around.session
