@@ -319,6 +319,9 @@ def test_a_run_that_may_live_elsewhere_is_taken_over_only_when_that_is_said(clew
         said = refused(clew, "a", *words).splitlines()
         assert said[0] == "clew: a: it was started on another machine, and nothing answers from there"
         assert said[1].endswith("if that machine is gone for good, clew resume a --take-over takes it from there")
+    told = clew("recover", "--yes").out.splitlines()
+    assert told[0].startswith("a: was started on another machine, and nothing answers from there; it is left alone")
+    assert told[0].endswith("clew resume a --take-over takes it from a machine that is gone for good")
     done = clew("resume", "a", "--take-over", "lr=0.5")
     assert done.code == 0, done.err
     assert done.out.splitlines()[:2] == [

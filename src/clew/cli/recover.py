@@ -29,7 +29,8 @@ def main(arguments: Namespace) -> int:
     runs = [run for run in workspace.list_runs() if run.state is State.INTERRUPTED]
     alone = [run for run in runs if _plan_of(run) not in {plan.id for plan in plans}]
     for run in (run for run in workspace.list_runs() if run.state is State.UNKNOWN):
-        print(f"{run.id}: was started on another machine, and nothing answers from there; it is left alone")
+        gone = f"clew resume {run.id} --take-over takes it from a machine that is gone for good"
+        print(f"{run.id}: was started on another machine, and nothing answers from there; it is left alone; {gone}")
     if not plans and not alone:
         print(f"nothing was interrupted in {workspace.root}")
         return 0
