@@ -19,7 +19,7 @@ from clew.jobs.same import check_same_run
 from clew.lineage.compare import Comparison, compare
 from clew.lineage.fork import Asked, Forked
 from clew.lineage.fork import fork as lineage_fork
-from clew.lineage.going_on import Heeding, Wish, go_on_with, set_in_pause
+from clew.lineage.going_on import Heeding, Wish, go_on_with, let_end, set_in_pause
 from clew.lineage.replay import Replayed
 from clew.lineage.replay import replay as lineage_replay
 from clew.logs.secrets import named_in
@@ -231,6 +231,8 @@ def let_go_on(run: Run, wish: Wish) -> Choice | None:
         UserError: If it cannot be, or the run belongs to another machine from which nothing answers.
     """
     run.states.read()  # says what is damaged
+    if wish and run.state in ACTIVE:
+        let_end(run)
     state = run.state
     if state is State.UNKNOWN:
         raise elsewhere(run.id)

@@ -257,6 +257,17 @@ def test_a_running_run_is_steered_or_stopped_first(spawn: Spawn, clew: Cli, stri
 
 
 @pytest.mark.slow
+def test_a_run_that_is_about_to_end_is_waited_for(spawn: Spawn, clew: Cli, strides: Path) -> None:
+    process = spawn("run", "stride.yaml", "--name", "a", "hold_at=7")
+    read_until(process, "started")
+    assert clew("stop", "a", "--at", "7", "--wait").code == 0
+    (strides / "gate").touch()
+    done = clew("resume", "a", "lr=0.5")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "metrics: far 8.5"), done.err
+    process.communicate(timeout=60)
+
+
+@pytest.mark.slow
 def test_a_paused_run_is_set_and_goes_on(spawn: Spawn, clew: Cli, strides: Path) -> None:
     process = spawn("run", "stride.yaml", "--name", "a", "hold_at=7")
     read_until(process, "started")

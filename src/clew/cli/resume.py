@@ -81,6 +81,7 @@ def _take_over(found: Run | Plan, workspace: Workspace) -> None:
 def _resume_run(run: Run, workspace: Workspace, wish: Wish, detach: bool) -> int:
     was = run.state
     choice = api.let_go_on(run, wish)
+    was = run.state if choice is not None else was  # one that was about to end has ended meanwhile
     if was is State.COMPLETED:
         print(f"{run.id} has completed already; clew show {run.id} shows what came of it")
         return 0

@@ -33,6 +33,8 @@ from clew.session.sources import find_checkpoint
 from clew.targets import target_named
 from clew.targets.watching import TICK_SECONDS, Silent, Watcher
 
+_ENDING_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -94,6 +96,21 @@ def go_on_with(run: Run, wish: Wish) -> Choice:
     )
     has_news = choice.keys or choice.settings or choice.target or back is not None
     return choose(run, choice) if has_news else choice
+
+
+def let_end(run: Run, seconds: float = _ENDING_SECONDS) -> None:
+    """Wait for the end of a run that was asked to end, and has begun to: it is about to leave.
+
+    Args:
+        run: The run; nothing is waited for where it goes on.
+        seconds: For how long at the most.
+    """
+    attempt, deadline = run.states.read().attempt, time.monotonic() + seconds
+    ends = {"stop", "abort"}
+    told = [one for one in run.events("command") if one["attempt"] == attempt and one["verb"] in ends]
+    if any(one["outcome"] == APPLIED for one in told):
+        while run.state in ACTIVE and time.monotonic() < deadline:
+            time.sleep(TICK_SECONDS)
 
 
 def set_in_pause(run: Run, wish: Wish) -> Sent:
