@@ -34,7 +34,6 @@ def test_the_sizes_fill_the_devices(config, devices, sizes):
 @pytest.mark.parametrize(
     ("config", "devices", "product"),
     [
-        (MeshConfig(), 8, "one device does not fill 8 devices"),
         (MeshConfig(preset="hsdp"), 3, "data=2 x fsdp=-1 does not fill 3 devices"),
         (MeshConfig(preset="fsdp+tp", fsdp=4, tensor=4), 8, "fsdp=4 x tensor=4 does not fill 8 devices"),
         (MeshConfig(preset="ddp", data=4), 1, "data=4 does not fill 1 device"),
@@ -44,6 +43,12 @@ def test_sizes_that_do_not_fill_the_devices_are_an_error(config, devices, produc
     with pytest.raises(UserError, match=product) as caught:
         config.sizes(devices)
     assert f"must multiply to {devices}" in caught.value.hint
+
+
+def test_devices_without_a_preset_share_nothing_yet():
+    with pytest.raises(UserError, match="the mesh of one device does not fill 8 devices") as caught:
+        MeshConfig().sizes(8)
+    assert caught.value.hint == "say what they share: mesh.preset=fsdp, or ddp, tp, ..."
 
 
 def test_only_one_size_is_what_is_left():

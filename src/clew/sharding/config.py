@@ -87,9 +87,10 @@ class MeshConfig:
             return {axis: devices // given if size == REST else size for axis, size in wanted.items()}
         if given == devices and REST not in wanted.values():
             return wanted
-        product = " x ".join(f"{axis}={size}" for axis, size in wanted.items() if size != 1) or "one device"
+        product = " x ".join(f"{axis}={size}" for axis, size in wanted.items() if size != 1)
+        multiply = f"the sizes of {DATA}, {FSDP} and {TENSOR} must multiply to {devices}; -1 is what is left"
         raise UserError(
-            f"the mesh {product} does not fill {devices} {'device' if devices == 1 else 'devices'}",
+            f"the mesh {product or 'of one device'} does not fill {devices} {'device' if devices == 1 else 'devices'}",
             where="mesh",
-            hint=f"the sizes of {DATA}, {FSDP} and {TENSOR} must multiply to {devices}; -1 is what is left",
+            hint=multiply if product else "say what they share: mesh.preset=fsdp, or ddp, tp, ...",
         )
