@@ -26,8 +26,8 @@ from clew.logs.secrets import named_in
 from clew.plans import Attendant, Executor, Plan, StageResult, find_plan, latest_runs, open_plan
 from clew.plans import Pipeline as PipelineGraph
 from clew.plans.storage import check_same_plan
+from clew.plans.taking_over import take_from_elsewhere
 from clew.runs import ACTIVE, RESUMABLE, Artifact, Failure, IllegalMove, JobResult, Run, RunExists, State, Workspace
-from clew.runs.states import OWNED, RunState
 from clew.session.live import LiveRun
 from clew.sources import Source, Work, check, read
 from clew.targets import LocalTarget, target_of
@@ -242,51 +242,6 @@ def let_go_on(run: Run, wish: Wish) -> Choice | None:
         LiveRun(run).resume()
         return None
     return go_on_with(run, wish) if wish else None
-
-
-def take_from_elsewhere(item: Run | Plan, *, workspace: Workspace | None = None) -> None:
-    """Take a run or a pipeline from an owner on another machine that has let its lease run out.
-
-    It is interrupted then, and can be gone on with. Should its owner live all the same, it is refused at its next
-    commit. What is over, or was never begun, has no owner, and stays as it is.
-
-    Args:
-        item: Which.
-        workspace: Where the runs of a pipeline's stages are, which are taken over as well.
-
-    Raises:
-        UserError: If its owner is alive, or may be.
-    """
-    now = item.states.read()
-    state = now.observed(time.time())
-    if state in OWNED:
-        raise _lives(item.id, now)
-    if state is State.UNKNOWN:
-        assert now.owner is not None, "only what has an owner can be unknown"
-        try:
-            item.states.take_over(f"taken over from {now.owner.host}")
-        except IllegalMove as error:
-            now = item.states.read()
-            if now.observed(time.time()) in OWNED:  # it has just given a sign of life
-                raise _lives(item.id, now) from error
-    if isinstance(item, Plan) and workspace is not None:
-        for run in latest_runs(item, workspace).values():
-            if run.state is State.UNKNOWN:
-                take_from_elsewhere(run)
-
-
-def _lives(name: str, now: RunState) -> UserError:
-    """The error about a run whose owner is to be believed alive."""
-    owner = now.owner
-    if owner is None or owner.is_here():
-        hint = f"clew resume {name} follows it; clew stop {name} ends it"
-        return UserError(f"there is nothing to take over: it is {now.state} on this machine", where=name, hint=hint)
-    left = max(0.0, (now.lease_until or time.time()) - time.time())
-    return UserError(
-        f"there is nothing to take over: it belongs to {owner.host}, whose lease holds for {left:.0f} s more",
-        where=name,
-        hint="ask again when nothing has been heard of it for so long",
-    )
 
 
 def replay(run: Run | str, *, name: str = "", workspace: Workspace | Path | str | None = None) -> Replayed:
