@@ -122,7 +122,13 @@ class Fit:
         validation = DataLoader(samples(12, seed=2), batch_size=6) if self.validation else None
         try:
             with Session(run, None, number) as session:
-                attach(session, trainer, seed=3, checkpoint=CheckpointConfig(every=self.every), **self.attached)
+                attach(
+                    session,
+                    trainer,
+                    seed=3,
+                    checkpoint=CheckpointConfig(every=self.every, keep_last=9),
+                    **self.attached,
+                )
                 trainer.fit(module, self.data(), validation)
                 run, number = session.run, session.attempt  # it may have gone on as a child
         except RunStopped as stopped:

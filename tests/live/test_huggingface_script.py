@@ -46,7 +46,7 @@ def test_a_script_is_a_run_that_completes_with_its_metrics_and_checkpoints(tmp_p
     assert run.state is State.COMPLETED
     assert [event["step"] for event in run.events("metric")] == list(range(1, 9))
     assert run.result.metrics["loss"] == list(run.events("metric"))[-1]["values"]["loss"]
-    assert [one.step for one in CheckpointStore(run.checkpoints).all()] == [6, 3], "as often as save_steps says"
+    assert [one.step for one in CheckpointStore(run.checkpoints).all()] == [8, 6], "as save_steps says, and the last"
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
@@ -121,6 +121,7 @@ def test_the_example_runs(tmp_path):
     run = run_of(tmp_path, "sums")
     assert run.state is State.COMPLETED
     assert run.result.metrics["eval_loss"] > 0
+    assert (run.checkpoints / "step-00000020").is_dir()  # nothing else keeps the last step
 
 
 def test_what_cannot_be_is_refused(tmp_path):

@@ -217,6 +217,12 @@ def test_a_run_that_died_after_its_last_step_makes_no_further_one(tmp_path, kill
     assert weights(module) == weights(calm)
 
 
+def test_the_state_of_the_last_step_is_kept_whatever_is_due(tmp_path):
+    run = new_run(tmp_path)
+    Fit(every=1000)(run)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000024"]
+
+
 def test_a_child_of_a_finished_run_goes_on_with_more_steps(tmp_path):
     parent = new_run(tmp_path / "parent")
     Fit(every=24)(parent)
@@ -653,7 +659,8 @@ class Hoarder(lightning.pytorch.callbacks.Callback):
 
 def test_what_a_checkpoint_cannot_hold_is_named(tmp_path):
     run = steered(tmp_path, ("checkpoint", {}, 2))
-    Fit(max_steps=3, every=100, callbacks=[Hoarder()])(run)
+    with pytest.raises(UserError, match=r"Hoarder\.things is a set"):  # the last step is to be kept
+        Fit(max_steps=3, every=100, callbacks=[Hoarder()])(run)
     assert "callbacks.Hoarder.things is a set, which a checkpoint cannot hold" in told(run)[0][2]
 
 

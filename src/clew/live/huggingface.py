@@ -117,7 +117,7 @@ def callback(trainer: Trainer, *, watch: Watch | None = None, more: Sequence[Set
             trainer.add_callback(made)
         with open_session(**said) as session:
             config = session.config
-            made.join(session, config.checkpoint, config.live)
+            made.join(session, config.checkpoint, config.live, keeps_last=True)
             try:
                 return begin(**options)
             finally:

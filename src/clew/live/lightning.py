@@ -189,11 +189,12 @@ class LiveCallback(Callback):  # type: ignore[misc]
     # Its end.
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Stand at the last boundary."""
+        """Stand at the last boundary, and keep the state of the last step."""
         if self._surface is not None:
             self._surface.ended = True
             if (step := self._finished()) != self._stood:
                 self._boundary(step)
+                self._session.checkpoint(step)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Say so when there was nothing left to do; and give the data back."""

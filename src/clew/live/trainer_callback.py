@@ -38,16 +38,26 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         self._joined: tuple[Session[Any], CheckpointConfig | None, LiveConfig | None] | None = None
         self._rating: float | None = None
         self._is_best = False
+        self._keeps_last = False
 
-    def join(self, session: Session[Any], policy: CheckpointConfig | None, live: LiveConfig | None) -> None:
+    def join(
+        self,
+        session: Session[Any],
+        policy: CheckpointConfig | None,
+        live: LiveConfig | None,
+        *,
+        keeps_last: bool = False,
+    ) -> None:
         """Say whose session it is, before the training begins.
 
         Args:
             session: The live run.
             policy: When to save.
             live: What the run notes about itself, and what it does in trouble.
+            keeps_last: Whether to save after the last step, for a run that publishes nothing.
         """
         self._joined = session, policy, live
+        self._keeps_last = keeps_last
 
     def leave(self) -> None:
         """Say that the session has ended; the trainer may go on being used."""
@@ -134,6 +144,14 @@ class SessionCallback(TrainerCallback):  # type: ignore[misc]
         self._session.boundary(state.global_step, metric=self._rating)
         if was_last and state.global_step < state.max_steps and not self._watch.is_out:
             control.should_training_stop = False  # it was told to go further
+        return control
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Keep the state of the last step, where nothing else does."""
+        if self._keeps_last and self._joined is not None and state.global_step:
+            self._session.checkpoint(state.global_step, metric=self._rating)
         return control
 
     def _rescue(self, state: TrainerState, control: TrainerControl, names: Sequence[str]) -> None:
