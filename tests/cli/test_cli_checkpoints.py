@@ -68,8 +68,14 @@ def test_verifying_names_what_is_wrong_and_fails(kept, capsys):
     assert main(["checkpoints", "kept", "--verify"]) == 1
     assert "trainer.safetensors does not match its hash" in capsys.readouterr().out
     assert main(["checkpoints", "verify", "kept"]) == 1
-    assert capsys.readouterr().out == ("kept step 4: good\nkept step 8: trainer.safetensors does not match its hash\n")
+    assert capsys.readouterr().out == (
+        "kept step 4: good\nkept step 8: trainer.safetensors does not match its hash\n"
+        "the newest good one is that of step 4\n"
+    )
     assert main(["checkpoints", "verify", "kept", "4"]) == 0
+    flip(kept.checkpoints / "step-00000004" / "trainer.safetensors")
+    assert main(["checkpoints", "verify", "kept"]) == 1
+    assert "none of them can be used; clew checkpoints restore kept" in capsys.readouterr().out
 
 
 def test_a_damaged_manifest_is_listed_too(kept, capsys):
@@ -137,7 +143,7 @@ def test_an_exported_checkpoint_becomes_a_run_that_ends_as_the_other_one(workspa
         (["verify"], "verify takes other words"),
         (["verfy", "kept"], "'verfy' is nothing to do"),
         (["export", "kept", "9", "x"], "there is no checkpoint '9'"),
-        (["verify", "kept", "9"], "there is no checkpoint '9'"),
+        (["verify", "kept", "9"], "there is no checkpoint '9'\n  there are 4, 8"),
         (["import", "x"], "needs the name of a run"),
         (["restore", "kept"], "nothing says where its copies are"),
         (["prune", "kept", "--keep-last", "0"], "at least one is kept"),

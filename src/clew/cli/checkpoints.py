@@ -118,14 +118,19 @@ def _row(checkpoint: Checkpoint, names: list[str], problems: dict[int, str]) -> 
 def _verify(run: Run, steps: list[str]) -> int:
     store = CheckpointStore(run.checkpoints)
     found = [_find(run, store, word) for word in steps] if steps else store.all()[::-1]
-    bad = 0
+    good = []
     for checkpoint in found:
         problem = checkpoint.problem()
-        bad += bool(problem)
+        good += [] if problem else [checkpoint.step]
         print(f"{run.id} step {checkpoint.step}: {problem or 'good'}")
     if not found:
         print(f"{run.id} has saved no checkpoints")
-    return 1 if bad else 0
+    if len(good) == len(found):
+        return 0
+    if not steps:
+        none = f"none of them can be used; clew checkpoints restore {run.id} fetches copies from a mirror"
+        print(f"the newest good one is that of step {max(good)}" if good else none)
+    return 1
 
 
 def _find(run: Run, store: CheckpointStore, word: str) -> Checkpoint:
@@ -133,8 +138,9 @@ def _find(run: Run, store: CheckpointStore, word: str) -> Checkpoint:
     step = store.tags().get(word, int(word) if word.isdigit() else -1)
     found = next((one for one in store.all() if one.step == step), None)
     if found is None:
-        there = ", ".join(str(one.step) for one in store.all()[::-1])
-        raise UserError(f"there is no checkpoint {word!r}", where=run.id, hint=f"there is {there or 'none'}")
+        there = [str(one.step) for one in store.all()[::-1]]
+        hint = f"there {'are' if len(there) > 1 else 'is'} {', '.join(there) or 'none'}"
+        raise UserError(f"there is no checkpoint {word!r}", where=run.id, hint=hint)
     return found
 
 

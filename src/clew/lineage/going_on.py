@@ -256,11 +256,12 @@ def _past(run: Run, found: Changes, words: Iterable[str]) -> UserError:
     """The error about values with which steps were made."""
     said = " ".join(words)
     keys = ", ".join(f"{key} ({show(value)})" for key, value in found.fixed.items())
-    if CheckpointStore(run.checkpoints).all():
-        hint = f"clew fork {run.id} {said} makes a child that goes on so"
-        return UserError(f"{keys} cannot change: the steps that are done were made with it", where=run.id, hint=hint)
-    hint = f"clew run {run.config_path} {said} --name NAME makes another run"
-    return UserError(f"{keys} cannot change: it makes the run what it is", where=run.id, hint=hint)
+    has_steps = bool(CheckpointStore(run.checkpoints).all())
+    why = "the steps that are done were made with it" if has_steps else "it makes the run what it is"
+    hint = f"clew fork {run.id} {said} makes a child that goes on so"
+    if not has_steps or any(key.split(".")[0] == "model" for key in found.fixed):  # another model has other weights
+        hint = f"clew run {run.config_path} {said} --name NAME makes another run"
+    return UserError(f"{keys} cannot change: {why}", where=run.id, hint=hint)
 
 
 def _checkpoint(run: Run, at: str) -> tuple[int, list[str]]:
