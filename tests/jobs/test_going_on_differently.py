@@ -87,6 +87,8 @@ def test_a_run_that_was_resumed_with_other_values_is_repeated_bit_by_bit(tmp_pat
     assert f"steps={max(steps)}" in words
     logged = {event["step"] for event in run.events("metric") if "loss" in event["values"]}
     expected = {*range(2, begin + 1, 2), *range(3 * (begin // 3 + 1), max(steps) + 1, 3), max(steps)}
+    if job == "sft":  # `Trainer` logs before it validates
+        expected |= set(range(5 * (begin // 5 + 1), max(steps) + 1, 5))
     assert logged == expected
 
     found = replay(run, name="again")
