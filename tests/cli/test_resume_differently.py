@@ -175,6 +175,19 @@ def test_what_would_alter_the_past_is_refused_and_the_fork_that_is_named_does_it
 
 
 @pytest.mark.slow
+def test_an_end_that_a_run_has_passed_is_refused_before_a_worker_starts(clew: Cli, strides: Path) -> None:
+    fail(clew)
+    assert refused(clew, "a", "steps=4", "lr=2") == (
+        "clew: a: steps cannot be 4: 6 steps are done\n"
+        "  say more than 6; or clew fork a --at 3 steps=4 lr=2 makes a child that ends there\n"
+    )
+    state = run_of(strides).states.read()
+    assert (state.attempt, run_of(strides).state) == (1, State.FAILED)
+    assert clew("fork", "a", "--at", "3", "steps=4", "lr=2", "--name", "b", "--hold").code == 0
+    assert clew("resume", "b").out.splitlines()[-1] == "metrics: far 5"
+
+
+@pytest.mark.slow
 def test_what_the_run_refuses_to_set_stops_it(clew: Cli, strides: Path) -> None:
     fail(clew)
     said = refused(clew, "a", "lr=-1")

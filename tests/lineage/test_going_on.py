@@ -249,6 +249,59 @@ def test_what_would_alter_the_past_is_refused_with_the_key_and_what_to_do(worksp
     assert everything(run) == before, "nothing of it is done"
 
 
+def refused(ask_for: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        ask_for()
+    return str(error.value)
+
+
+def test_an_end_that_a_run_has_passed_is_refused_before_anything_starts(workspace):
+    run = cut_off(workspace, every=3)
+    earlier, last = saved(run)[-2:]
+    before = everything(run)
+    said = (
+        f"a: steps cannot be {last}: {last} steps are done\n  say more than {last}; or "
+        f"clew fork a --at {earlier} steps={last} every=2 makes a child that ends there"
+    )
+    words = [f"steps={last}", "every=2"]
+    assert refused(lambda: go_on_with(run, Wish(words))) == said
+    assert refused(lambda: api.resume("a", overrides=words, workspace=workspace)) == said
+    assert everything(run) == before, "no attempt was begun"
+
+
+def test_where_no_checkpoint_lies_before_an_end_another_run_is_advised(workspace):
+    run = cut_off(workspace, every=3)
+    first, last = saved(run)[0], saved(run)[-1]
+    another = f"or clew run {run.config_path} steps={{}} --name NAME makes another run"
+    assert refused(lambda: go_on_with(run, Wish(["steps=1"]))) == (
+        f"a: steps cannot be 1: {last} steps are done\n  say more than {last}; {another.format(1)}"
+    )
+    assert refused(lambda: go_on_with(run, Wish([f"steps={first}"], at=str(first)))) == (
+        f"a: steps cannot be {first}: {first} steps are done\n  say more than {first}; {another.format(first)}"
+    )
+
+
+def test_the_nearest_end_that_is_left_and_the_fork_that_is_advised_are_carried_out(workspace):
+    run = cut_off(workspace, every=3)
+    earlier, last = saved(run)[-2:]
+    overrides = [f"steps={last}"]
+    child = api.fork(run, at=earlier, name="b", overrides=overrides, hold=True, workspace=workspace).child
+    go_on_with(run, Wish([f"steps={last + 1}"]))
+    for one, end in ((run, last + 1), (child, last)):
+        attempt(one)
+        assert (one.state, max(numbers(one))) == (State.COMPLETED, end)
+
+
+def test_an_end_that_would_be_set_after_an_earlier_one_lies_behind_that_step(workspace):
+    run = made(workspace)
+    ask(run, "set", at=8, steps=20)
+    attempt(run, killed_at=9)
+    assert refused(lambda: go_on_with(run, Wish(["steps=8"]))).startswith("a: steps cannot be 8: 8 steps are done\n")
+    go_on_with(run, Wish(["steps=9"]))
+    attempt(run)
+    assert max(numbers(run)) == 9
+
+
 def test_a_run_that_has_saved_nothing_is_another_run_with_another_config(workspace):
     run = made(workspace)
     with pytest.raises(UserError) as refused:

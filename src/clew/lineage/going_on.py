@@ -23,12 +23,14 @@ from clew.errors import ConfigError, UserError
 from clew.jobs.choices import Changes, Choice, changes, choose
 from clew.jobs.layout import layout_words
 from clew.jobs.loading import load_job
+from clew.lineage.ending import check_end
 from clew.lineage.words import known_settings, understood
 from clew.runs import JournalTail, Run, State
 from clew.runs.states import ACTIVE, OWNED
 from clew.session.commands import APPLIED
 from clew.session.live import LiveRun, Refused, Sent
 from clew.session.saving import kept_with
+from clew.session.settings import STEPS
 from clew.session.sources import find_checkpoint
 from clew.targets import target_named
 from clew.targets.watching import TICK_SECONDS, Silent, Watcher
@@ -85,11 +87,14 @@ def go_on_with(run: Run, wish: Wish) -> Choice:
     if found.fixed:
         raise _past(run, found, wish.words)
     back = _checkpoint(run, wish.at) if wish.at else None
+    set_at = _set_at(run, settings) if back is None else None
+    if STEPS in settings:
+        check_end(run, settings, set_at or (_newest(run) if back is None else back[0]), wish.words)
     choice = Choice(
         keys=found.keys,
         was=found.was,
         settings=settings,
-        set_at=_set_at(run, settings) if back is None else None,
+        set_at=set_at,
         back=None if back is None else back[0],
         contained=[] if back is None else back[1],
         target=wish.on,
@@ -284,6 +289,11 @@ def _set_at(run: Run, settings: Mapping[str, Any]) -> int | None:
     later = [one["at"] for one in applied if settings.keys() & (one.get("args") or {}).keys()]
     if not later:
         return None
-    good = CheckpointStore(run.checkpoints).newest_good()[0]
-    begin = 0 if good is None else good.step
+    begin = _newest(run)
     return max((at for at in later if at >= begin), default=None)
+
+
+def _newest(run: Run) -> int:
+    """The step from which the next attempt goes on."""
+    good = CheckpointStore(run.checkpoints).newest_good()[0]
+    return 0 if good is None else good.step
