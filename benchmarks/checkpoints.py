@@ -49,7 +49,7 @@ def _saving(trainer: Trainer, place: Path, size: float) -> Path:
     run.states.move(State.RUNNING, attempt=attempt, owner=Owner.current())
     waiting, stalls, saves = Waiting(trainer), [], []
     with Session(run, None, attempt) as session:
-        session.attach(trainer, CheckpointConfig(every=1, keep_last=1))
+        session.attach(trainer, CheckpointConfig(every=2, keep_last=1))  # so at every step
         for _ in range(ROUNDS):
             began = time.perf_counter()
             torch.save(complete_state(trainer), place / "state.pt")

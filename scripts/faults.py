@@ -199,7 +199,7 @@ class Campaign:
         if found is not None:
             done += 1
             known.add("kills", strand, run=run.id, seconds=time.monotonic() - began, **as_json(found))
-            print(f"{run.id}: {_said(found, CASES[strand.case].most)}; {known.text(self.strands)}", flush=True)
+            print(f"{run.id}: {_said(found, CASES[strand.case].every)}; {known.text(self.strands)}", flush=True)
         if found is None or found.problems or done >= strand.kills:
             self._compare(strand, run.id, found)
 

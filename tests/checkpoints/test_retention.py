@@ -36,6 +36,15 @@ def test_what_is_kept(steps, last, every, data):
     assert len(found) <= last + 1 + len(tagged) + permanent
 
 
+@given(Steps, st.integers(1, 5), st.data())
+def test_what_is_to_stay_until_the_next_takes_no_place_among_the_newest(steps, last, data):
+    passing = data.draw(st.frozensets(st.sampled_from(steps)))
+    others = [step for step in steps if step not in passing]
+    assert kept(steps, {}, Retention(last, passing=passing)) == set(others[:last])
+    wanted = data.draw(st.frozensets(st.sampled_from(steps)))
+    assert kept(steps, {}, Retention(last, steps=wanted, passing=passing)) == {*others[:last], *wanted}
+
+
 def write(folder: Path) -> None:
     (folder / "weights").write_bytes(b"w" * 64)
 

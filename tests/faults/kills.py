@@ -40,9 +40,8 @@ class Case:
 
     Attributes:
         config: Of its job.
-        every: Steps between its checkpoints.
+        every: Steps between its checkpoints; as many finished steps may a kill cost.
         spread: Seconds after an attempt's first step within which it is killed.
-        waits: Whether the training waits for each save; else it goes on beside it.
         ranks: Processes that train together.
         needs_model: Whether it begins with a model.
         imports: Seconds more where the worker imports everything itself: its first save takes that long.
@@ -51,15 +50,9 @@ class Case:
     config: Mapping[str, Any]
     every: int
     spread: float
-    waits: bool = True
     ranks: int = 1
     needs_model: bool = False
     imports: float = 2.0
-
-    @property
-    def most(self) -> int:
-        """How many finished steps a kill may cost."""
-        return self.every if self.waits else 2 * self.every
 
 
 def _pretrain(*, waits: bool, ranks: int = 1) -> Case:
@@ -72,7 +65,7 @@ def _pretrain(*, waits: bool, ranks: int = 1) -> Case:
         "runtime": {**_CPU, "ranks": ranks},
         **({"mesh": {"preset": "ddp"}} if ranks > 1 else {}),
     }
-    return Case(config, 10, 0.6, waits, ranks)
+    return Case(config, 10, 0.6, ranks)
 
 
 CASES = {
@@ -269,7 +262,7 @@ def _found(run: Run, attempt: int, ended: State, before: int, case: Case) -> Kil
         f"it ended as {ended}: {run.result and run.result.failure}": ended is not State.INTERRUPTED,
         f"checkpoints are damaged: {bad}": bool(bad),
         f"step {before} was safe, and now {safe} is": safe < before,
-        f"{lost} steps are lost, and {case.most} may be": lost > case.most,
+        f"{lost} steps are lost, and {case.every} may be": lost > case.every,
         "a step stands in the journal twice": len(steps) != len(set(steps)),
         "a step that is safe is not in the journal": not set(range(1, safe + 1)) <= set(steps),
     }

@@ -7,8 +7,11 @@ import os
 import threading
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, lists
 
 from clew.errors import NotFinite
 from clew.runs import Command, Fenced, Owner, RunInfo, State, create_run
@@ -68,7 +71,7 @@ def start(run) -> Session:
 
 
 def train(session: Session, counter: Counter, until: int, **policy) -> None:
-    first = session.attach(counter, CheckpointConfig(**{"every": 5, **policy}), LiveConfig())
+    first = session.attach(counter, CheckpointConfig(**{"every": 5, "halfway": False, **policy}), LiveConfig())
     for step in range(first + 1, until + 1):
         counter.value = step
         session.log(step, loss=1 / step)
@@ -198,6 +201,120 @@ def test_a_loss_that_is_not_finite_is_found_before_anything_is_written(run, coun
     assert list(run.checkpoints.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("every", "until", "due"),
+    [(5, 13, [2, 5, 7, 10, 12]), (2, 5, [1, 2, 3, 4, 5]), (4, 9, [2, 4, 6, 8])],
+)
+def test_a_state_is_saved_halfway_as_well_and_that_one_stays_until_the_next_is_safe(run, counter, every, until, due):
+    with start(run) as session:
+        train(session, counter, until, every=every, keep_last=2, halfway=True)
+    assert counter.saves == [f"snapshot {step}" for step in due]
+    marks = {event["step"]: event.get("due") for event in run.events("checkpoint")}
+    assert marks == {step: None if step % every == 0 else "halfway" for step in due}
+    whole = [step for step in due if step % every == 0]
+    assert saved(run) == sorted({*whole[-2:], due[-1]})
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    every=integers(1, 7),
+    first=integers(0, 9),
+    writes=lists(integers(0, 12), min_size=30, max_size=30),
+)
+def test_however_long_a_write_takes_no_more_steps_than_lie_between_two_saves_are_unsafe(every, first, writes):
+    """A write takes so many steps of the training, or as long as the training waits for it."""
+    with TemporaryDirectory() as folder:
+        run = create_run(Path(folder) / "runs", RunInfo(id="r", job="count"), "job: count\n", {})
+        slow, unsafe = Slow(writes), []
+        with start(run) as session:
+            session._saver.finish = partial(slow.waited_for, session._saver.finish)
+            session.attach(slow, CheckpointConfig(every=every, keep_last=1))
+            if first:
+                slow.stand_at(first)
+                session.checkpoint(first)
+            for step in range(first + 1, first + 25):
+                slow.stand_at(step)  # killed here, it goes on from what is there
+                unsafe.append(step - max(saved(run), default=0))
+                session.boundary(step)
+    assert max(unsafe) <= every
+
+
+def test_where_every_step_must_be_safe_each_save_is_waited_for(run, counter):
+    with start(run) as session:
+        train(session, counter, 3, every=1, halfway=True)
+        assert saved(run) == [2, 3]
+    assert counter.saves == ["save 1", "save 2", "save 3"]
+
+
+def test_a_state_that_was_saved_halfway_and_is_asked_for_stays_like_any_other(run, counter):
+    run.inbox.post(Command("checkpoint", at=7))
+    with start(run) as session:
+        train(session, counter, 10, every=5, halfway=True)
+    assert saved(run) == [7, 10]
+    assert counter.saves == ["snapshot 2", "snapshot 5", "snapshot 7", "snapshot 10"]
+
+
+def test_the_best_state_and_a_tagged_one_stay_though_they_were_saved_halfway(run, counter):
+    run.inbox.post(Command("checkpoint", {"tag": "good"}, at=7))
+    with start(run) as session:
+        session.attach(counter, CheckpointConfig(every=5, keep_last=1))
+        for step in range(1, 21):
+            counter.value = step
+            session.boundary(step, metric=0.5 if step == 12 else None)
+    assert saved(run) == [7, 12, 20]
+
+
+def test_by_time_a_state_is_saved_halfway_as_well(run, counter, monkeypatch):
+    clock = Clock()
+    with start(run) as session:
+        monkeypatch.setattr(session._saver, "_clock", clock)
+        session._saver._began = 0.0
+        session.attach(counter, CheckpointConfig(every=None, minutes=10.0, keep_last=9))
+        for step in range(1, 15):
+            counter.value = step
+            clock.now += 150
+            session.boundary(step)
+    assert counter.saves == [f"snapshot {step}" for step in (2, 4, 6, 8, 10, 12, 14)]
+    assert saved(run) == [4, 8, 12, 14]
+
+
+class Slow:
+    """Its state is a number; a write takes so many steps of the training, or until somebody waits for it."""
+
+    def __init__(self, writes: list[int]) -> None:
+        self._writes = writes
+        self._value = 0
+        self._is_waited_for = False
+        self._changed = threading.Condition()
+
+    def stand_at(self, step: int) -> None:
+        with self._changed:
+            self._value = step
+            self._changed.notify_all()
+
+    def waited_for(self, finish) -> None:
+        with self._changed:
+            self._is_waited_for = True
+            self._changed.notify_all()
+        finish()
+        self._is_waited_for = False
+
+    def save(self, directory: Path) -> None:
+        (directory / "value").write_text(str(self._value))
+
+    def snapshot(self):
+        return partial(self._write, self._value)
+
+    def load(self, directory: Path) -> None:
+        self._value = int((directory / "value").read_text())
+
+    def _write(self, value: int, directory: Path) -> None:
+        until = value + self._writes[value % len(self._writes)]
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._is_waited_for or self._value >= until, PATIENCE)
+        (directory / "value").write_text(str(value))
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -213,6 +330,7 @@ class Clock:
         ({"every": 5, "minutes": 10.0}, [4, 5, 9, 10]),
         ({"every": None}, []),
         ({"every": 6, "minutes": 60.0}, [6, 12]),
+        ({"every": None, "minutes": 10.0, "asynchronous": False}, [4, 8, 12]),
     ],
 )
 def test_saves_are_due_by_steps_and_by_time(run, counter, policy, expected, monkeypatch):
@@ -220,7 +338,7 @@ def test_saves_are_due_by_steps_and_by_time(run, counter, policy, expected, monk
     with start(run) as session:
         monkeypatch.setattr(session._saver, "_clock", clock)
         session._saver._began = 0.0
-        session.attach(counter, CheckpointConfig(keep_last=9, **policy))
+        session.attach(counter, CheckpointConfig(keep_last=9, **{"halfway": False, **policy}))
         for step in range(1, 13):
             counter.value = step
             clock.now += 150
@@ -241,7 +359,7 @@ def test_a_state_that_finds_no_room_waits_in_memory_until_the_run_is_resumed(run
 
     with start(run) as session:
         session._saver.store._free = lambda folder: room[0]
-        session.attach(counter, CheckpointConfig(every=5, asynchronous=asynchronous))
+        session.attach(counter, CheckpointConfig(every=5, asynchronous=asynchronous, halfway=False))
         counter.value = 5
         session.boundary(5)
         assert session.settled().id == "r"

@@ -226,7 +226,7 @@ def test_a_rollback_takes_the_newest_checkpoints_weights_and_goes_on(run, at):
     assert math.isfinite(walk.position)
     assert outcomes(run) == [("reset", at, "applied")]
     (event,) = run.events("command")
-    assert (event["issuer"], event["result"]["source"]) == ("on_nan", "@3")
+    assert (event["issuer"], event["result"]["source"]) == ("on_nan", "@4")
     assert sorted(values(run)) == list(range(1, 13))
 
 
@@ -263,7 +263,7 @@ def test_a_pause_waits_for_somebody(run):
 
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to(run):
     with pytest.raises(RunFailed, match="the loss is not finite"):
-        troubled(run, "rollback", (2,))
+        troubled(run, "rollback", (1,))
     assert outcomes(run) == []
 
 

@@ -14,11 +14,13 @@ class Retention:
         last: How many of the newest.
         every: Multiples of this stay for good; None has no such schedule.
         steps: What stays besides: the tagged, and one that is known to be good.
+        passing: What is not counted among the newest: it was saved to be there until the next.
     """
 
     last: int
     every: int | None = None
     steps: frozenset[int] = frozenset()
+    passing: Set[int] = frozenset()
 
 
 def kept(steps: Sequence[int], ratings: Mapping[int, float], retention: Retention) -> Set[int]:
@@ -31,7 +33,8 @@ def kept(steps: Sequence[int], ratings: Mapping[int, float], retention: Retentio
     """
     best = {best_of(ratings)} if ratings else set()
     permanent = {step for step in steps if retention.every is not None and step % retention.every == 0}
-    return {*steps[: retention.last], *best, *permanent, *(retention.steps & set(steps))}
+    newest = [step for step in steps if step not in retention.passing][: retention.last]
+    return {*newest, *best, *permanent, *(retention.steps & set(steps))}
 
 
 def best_of(ratings: Mapping[int, float]) -> int:

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,14 @@ class CheckpointStore:
         rated = sorted(self._rated(), key=lambda pair: pair[0])
         return next((checkpoint for _, checkpoint in rated if not checkpoint.problem()), None)
 
-    def prune(self, keep_last: int, *, keep_every: int | None = None, saved: int | None = None) -> list[int]:
+    def prune(
+        self,
+        keep_last: int,
+        *,
+        keep_every: int | None = None,
+        saved: int | None = None,
+        passing: Set[int] = frozenset(),
+    ) -> list[int]:
         """Delete what is not kept: not the newest, the best, the tagged, or on the permanent schedule.
 
         The only good one always stays: unless ``saved`` is known to be whole, the newest that verifies is looked for
@@ -171,24 +178,32 @@ class CheckpointStore:
             keep_last: How many of the newest to keep.
             keep_every: Keep those whose steps are multiples of this for good; None has no such schedule.
             saved: The step of a checkpoint that this process has just saved.
+            passing: Steps that are not among the newest ones to keep.
 
         Returns:
             The steps that are gone, the oldest first.
         """
-        gone = self.spare(keep_last, keep_every=keep_every, saved=saved)
+        gone = self.spare(keep_last, keep_every=keep_every, saved=saved, passing=passing)
         for step in gone:
             with self._fence():
                 aside = self._move_aside(self.folder / folder_of(step))
             shutil.rmtree(aside)
         return gone
 
-    def spare(self, keep_last: int, *, keep_every: int | None = None, saved: int | None = None) -> list[int]:
+    def spare(
+        self,
+        keep_last: int,
+        *,
+        keep_every: int | None = None,
+        saved: int | None = None,
+        passing: Set[int] = frozenset(),
+    ) -> list[int]:
         """Return the steps that :meth:`prune` would delete, the oldest first."""
         there = self.all()
         safe = saved if saved is not None else next((one.step for one in there if not one.problem()), None)
         rated = {checkpoint.step: metric for metric, checkpoint in self._rated()}
         besides = {*self.tags().values()} if safe is None else {*self.tags().values(), safe}
-        keep = kept([one.step for one in there], rated, Retention(keep_last, keep_every, frozenset(besides)))
+        keep = kept([one.step for one in there], rated, Retention(keep_last, keep_every, frozenset(besides), passing))
         return sorted(one.step for one in there if one.step not in keep)
 
     def rated_best(self) -> int | None:

@@ -38,9 +38,10 @@ class _Pusher(Follower):
         self._settings = settings
 
     def send(self, events: Sequence[Event]) -> None:
-        """Push once, however many checkpoints were saved since the last look."""
+        """Push once, however many checkpoints were saved since the last look; not for one that will soon be gone."""
+        saved = [event for event in events if event["kind"] == "checkpoint" and event.get("due") != "halfway"]
         parts: list[Part] = [part for part in self._settings.what if part != "artifacts"]
-        if parts and self._settings.when == "checkpoint" and any(event["kind"] == "checkpoint" for event in events):
+        if parts and self._settings.when == "checkpoint" and saved:
             self._push(parts)
 
     def close(self, result: JobResult | None) -> None:

@@ -78,7 +78,7 @@ class Live:
         self.session = session
         self.params = params
         self._log_every = log_every
-        self._save_every: int | None = None
+        self._saves = CheckpointConfig()
         self._surface: TorchSurface | None = None
 
     def attach(self, **training: Unpack[TrainingWords]) -> int:
@@ -102,7 +102,7 @@ class Live:
             raise UserError(f"this is one of {count} processes", hint="a session steers a program of one process")
         self._surface = surface = _surface(training, self.session.config.seed, self.params)
         config = self.session.config
-        self._save_every = config.checkpoint.every
+        self._saves = config.checkpoint
         done = self.session.attach(surface, config.checkpoint, config.live)
         if surface.total_steps is not None:
             self.session.horizon(surface.total_steps)
@@ -178,9 +178,8 @@ class Live:
         """
         surface = self._surface or self.surface
         step = surface.finish_step(metrics)
-        every = self._save_every
         logs = step % self._log_every == 0 or step == surface.total_steps
-        if logs or (every and step % every == 0):
+        if logs or self._saves.is_at(step) or self._saves.is_halfway(step):
             try:
                 self._measure(log=logs)
             except NotFinite as error:

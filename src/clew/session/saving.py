@@ -1,12 +1,15 @@
 """A trainer's checkpoints as its run sees them: restored, saved at a boundary, or saved while it trains on.
 
 One checkpoint is written at a time. Where the next is due while one is still being written, the training waits for it:
-so which checkpoints there are depends on the steps alone, and not on how quick a disk is. What goes wrong beside the
-training stands in the journal at once, and ends the run, or lets it pause, at the next boundary.
+so which checkpoints there are depends on the steps alone, and not on how quick a disk is. As the training goes on while
+one is written, another is begun halfway to the next, and stays until that is safe: so a crash costs no more steps than
+lie between two saves. What goes wrong beside the training stands in the journal at once, and ends the run, or lets it
+pause, at the next boundary.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,6 +79,9 @@ class Saver:
         self._thread: ThreadPoolExecutor | None = None
         self._busy: Future[Any] | None = None
         self._failure: tuple[int, BaseException] | None = None
+        self._halfway: set[int] = set()
+        """Steps whose checkpoints of this attempt are to go once the next is safe."""
+        self._is_half = False
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that verifies, and note what is wrong with newer ones.
@@ -117,13 +123,23 @@ class Saver:
         return kept_with(checkpoint)
 
     def due(self, step: int) -> str:
-        """Return why a save is due at a step: ``steps`` or ``minutes``; empty when none is.
+        """Return why a save is due at a step: ``steps``, ``minutes`` or ``halfway``; empty when none is.
 
         The clock is asked once for a step, so that whoever asks twice is told the same.
         """
         if self._due[0] != step:
             self._due = (step, self._why(step))
         return self._due[1]
+
+    def next_due(self, step: int) -> float:
+        """Return the next step at which :meth:`due` may say that a save is due; infinite when there is none."""
+        if self.policy.minutes is not None:
+            return step + 1
+        every = self.policy.every
+        if every is None:
+            return math.inf
+        half = every // 2
+        return min(step - step % every + every, step - (step - half) % every + every if half else math.inf)
 
     def has_failed(self) -> bool:
         """Whether something went wrong beside the training that nobody has been told yet."""
@@ -139,7 +155,10 @@ class Saver:
         if self.surface is None or self.saved_step == step:
             return
         why = self.due(step)
-        snapshot = self._snapshot() if self.policy.asynchronous else None
+        self._is_half = why == "halfway"
+        if self._is_half:
+            self._halfway.add(step)
+        snapshot = self._snapshot() if self._goes_on else None
         if snapshot is None:
             self._commit(step, partial(_write, self.surface.save, self._known(step)), metric, why)
         else:
@@ -151,6 +170,7 @@ class Saver:
     def save(self, step: int, metric: float | None = None) -> None:
         """Save now; returns when the checkpoint is durable. A step that is saved already is not saved again."""
         self.finish()
+        self._halfway.discard(step)  # somebody wants this one
         if self.surface is None or self.saved_step == step:
             return
         self._commit(step, partial(_write, self.surface.save, self._known(step)), metric)
@@ -205,12 +225,28 @@ class Saver:
         if self._thread is not None:
             self._thread.shutdown()
 
+    @property
+    def _bridges(self) -> bool:
+        """Whether saves halfway are due as well."""
+        return self.policy.halfway and self.policy.asynchronous and isinstance(self.surface, Snapshotting)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the training goes on while a state is written; not where every step is one that must be safe."""
+        return self.policy.asynchronous and not (self._bridges and self.policy.every == 1)
+
     def _why(self, step: int) -> str:
         if self.policy.is_at(step):
             return "steps"
-        minutes = self.policy.minutes
-        passed = self._clock() - self._began
-        return "minutes" if self.surface is not None and minutes is not None and passed >= 60 * minutes else ""
+        if self._bridges and self.policy.is_halfway(step):
+            return "halfway"
+        if self.surface is None or self.policy.minutes is None:
+            return ""
+        passed = (self._clock() - self._began) / (60 * self.policy.minutes)
+        if not self._bridges:
+            return "minutes" if passed >= 1 else ""
+        # Every other one stays, so that those which stay are as far apart as was said.
+        return ("minutes" if self._is_half else "halfway") if passed >= 0.5 else ""
 
     def _snapshot(self) -> Callable[[Path], None] | None:
         return self.surface.snapshot() if isinstance(self.surface, Snapshotting) else None
@@ -240,11 +276,13 @@ class Saver:
         self._journal.flush(sync=True)
         checkpoint = self.store.save(step, write, metric=metric)
         self.saved_step = step
-        more = {"due": why} if why == "minutes" else {}  # no step tells afterwards that it was time
+        more = {"due": why} if why in ("minutes", "halfway") else {}  # no step tells that afterwards
         self._journal.write("checkpoint", step=step, path=f"checkpoints/{checkpoint.path.name}", metric=metric, **more)
         self._journal.flush(sync=True)
         self._log.info("checkpoint saved", step=step)
-        self.store.prune(self.policy.keep_last, keep_every=self.policy.keep_every, saved=step)
+        policy, passing = self.policy, self._halfway
+        gone = self.store.prune(policy.keep_last, keep_every=policy.keep_every, saved=step, passing=passing)
+        self._halfway.difference_update(gone)
         return checkpoint
 
 

@@ -286,11 +286,9 @@ class Session(Generic[ConfigT]):
 
     def _next_due(self, step: int) -> int:
         """The next step at which something is due that the steps alone decide."""
-        policy = self._saver.policy
-        if policy.minutes is not None:
-            return step + 1
-        periods = (policy.every, self._live.digest_every, self._live.health_every)
+        periods = (self._live.digest_every, self._live.health_every)
         due: list[float] = [step - step % period + period for period in periods if period]
+        due.append(self._saver.next_due(step))
         due.append(max(self._steering.ledger.alarm, step + 1))
         if self._total is not None and self._total > step:
             due.append(self._total)

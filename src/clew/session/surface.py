@@ -214,6 +214,10 @@ class CheckpointConfig:
     asynchronous: Annotated[bool, NOT_HASHED] = True
     """Go on training while what is due is written, from a copy in memory, where the trainer can do that. What is asked
     for is always waited for."""
+    halfway: Annotated[bool, NOT_HASHED] = True
+    """Where the training goes on while its state is written, save halfway between two saves as well, so that a crash
+    costs `every` steps at most. Such a checkpoint stays until the next is safe. False writes half as much, and a crash
+    costs the steps of a write besides: twice `every` at most."""
     mirror: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9+.:-]*://.+)?$"), NOT_HASHED] = ""
     """Send the newest and the best checkpoint there after each save, in the background: s3://BUCKET/PATH or another URL
     of fsspec; {run} in it becomes the run's name. It cannot fail or delay the run."""
@@ -221,6 +225,15 @@ class CheckpointConfig:
     def is_at(self, step: int) -> bool:
         """Whether a step is one of every so many at which a save is due."""
         return self.every is not None and step % self.every == 0
+
+    def is_halfway(self, step: int) -> bool:
+        """Whether a step lies halfway between two such steps, and a save is due there if it need not be waited for.
+
+        The next save waits for the one before. So a crash costs the steps since the last save but one, and these two
+        are never further apart than ``every``.
+        """
+        every = self.every or 1
+        return every > 1 and self.asynchronous and self.halfway and step % every == every // 2
 
 
 @config

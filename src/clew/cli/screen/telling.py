@@ -98,7 +98,8 @@ def _word(value: str | float) -> str:
 
 def _checkpoint(event: Event) -> Told:
     metric = to_float(event.get("metric"))
-    return f"checkpoint saved{'' if metric is None else f', rated {number(metric)}'}", "plain"
+    until = ", until the next" if event.get("due") == "halfway" else ""
+    return f"checkpoint saved{until}{'' if metric is None else f', rated {number(metric)}'}", "plain"
 
 
 def _bad_checkpoint(event: Event) -> Told:
