@@ -491,8 +491,8 @@ def plan_result(plan: Plan, state: State, results: Mapping[str, StageResult]) ->
 
 
 def cause(failure: Failure) -> str:
-    """Say why something ended; the kind is said where it is an exception's name, which tells something."""
-    return f"{failure.kind}: {failure.reason}" if failure.kind[:1].isupper() else failure.reason
+    """Say why something ended; the name of an exception that is not for people is said, which tells something."""
+    return failure.cause
 
 
 def _seen_from(plan: Plan, run: Run, artifact: Artifact) -> Artifact:

@@ -72,6 +72,44 @@ class NotFinite(RunFailed):
     """The loss or a gradient of a training is no longer a finite number."""
 
 
+_FOR_PEOPLE = frozenset(
+    {
+        *("ClewError", "UserError", "ConfigError", "ConfigErrors", "DataError", "MissingLibrary", "MissingPart"),
+        *(
+            "MissingSplit",
+            "RunExists",
+            "DamagedRun",
+            "Refused",
+            "LaterState",
+            "IllegalMove",
+            "Fenced",
+            "RunFailed",
+            "NotFinite",
+        ),
+        *("RemoteError", "DamagedCopy", "Conflict", "StoreError", "StoreMissing", "StoreDamaged", "StoreLocked"),
+    }
+)
+"""Names of the errors of this package: journals and results keep the name of what was raised, not its class."""
+
+
+def is_for_people(kind: str) -> bool:
+    """Say whether an exception of this name is one of this package, whose text says everything."""
+    return kind in _FOR_PEOPLE
+
+
+def cause(kind: str, reason: str) -> str:
+    """Say why something ended, from what a journal or a result keeps of it.
+
+    Args:
+        kind: The name of an exception, or a word such as ``killed``.
+        reason: What it said. One of this package is written for people, and of a word it says everything: both stand
+            alone. Of any other exception the name says what the text does not.
+    """
+    if is_for_people(kind) or not kind[:1].isupper():
+        return reason
+    return f"{kind}: {reason}".removesuffix(": ")
+
+
 def require(module: str, *, extra: str) -> ModuleType:
     """Import an optional library.
 

@@ -112,6 +112,16 @@ def test_show_a_failed_run_ends_with_its_log(clew: Cli) -> None:
     assert out.endswith("next         clew resume a\n")
 
 
+def test_show_tells_an_error_for_people_in_its_own_words(clew: Cli, project: Path) -> None:
+    source = (project / "my_job.py").read_text()
+    boom, told = 'raise ValueError("boom")', 'raise clew.UserError("no more apples", where="basket", hint="buy some")'
+    (project / "my_job.py").write_text(source.replace(boom, told))
+    failed = clew("run", "count.yaml", "--name", "a", "fail_at=7")
+    out = clew("show", "a").out
+    assert "reason       basket: no more apples (buy some)\n" in out
+    assert "a failed: basket: no more apples (buy some); go on with" in failed.out + failed.err
+
+
 def test_show_a_run_of_a_pipeline(clew: Cli) -> None:
     clew("run", "numbers.yaml")
     assert "pipeline     numbers, stage first\n" in clew("show", "numbers.first").out

@@ -59,7 +59,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if result is not None:
         yield from _circumstances(result)
     if result is not None and result.failure is not None and result.attempts == stored.attempt and state in RESUMABLE:
-        yield "reason", f"{result.failure.kind}: {result.failure.reason}"
+        yield "reason", result.failure.cause
         for line in result.failure.log_tail[-_LOG_LINES:]:
             yield "", f"| {line}"
     elif stored.reason and state not in ACTIVE:

@@ -318,6 +318,4 @@ def _id(result: StageResult) -> str:
 
 def _reason(result: StageResult) -> str:
     failure = result.failure
-    if result.error is not None or not failure.kind[:1].isupper():
-        return failure.reason
-    return f"{failure.kind}: {failure.reason}"
+    return failure.reason if result.error is not None else failure.cause

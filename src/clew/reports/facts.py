@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clew.errors import cause
 from clew.reports.formats import clip, spoken, to_float
 from clew.reports.series import MeanSeries, Series
 from clew.reports.statistics import Tally
@@ -154,7 +155,7 @@ class Facts:
         elif kind == "restore" and event["attempt"] > 1 and isinstance(step, int):
             self.resumed.append(step)
         elif kind == "failure":
-            self.failures.append((event["attempt"], f"{event.get('error')}: {event.get('reason')}"))
+            self.failures.append((event["attempt"], cause(str(event.get("error")), str(event.get("reason")))))
         elif kind == "command":
             self._add_command(event)
         elif kind == "health" and isinstance(step, int) and isinstance(event.get("report"), dict):

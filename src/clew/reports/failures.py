@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+from clew.errors import is_for_people
 from clew.logs.redaction import Redactor
 from clew.reports.document import Block, Code, Mono, Note, Paragraph, Section, Strong
 from clew.reports.stages import Stage
@@ -54,6 +55,6 @@ def _blocks(stage: Stage) -> Iterator[Block]:
 
 
 def _reason(failure: Failure) -> list[Strong | Mono | str]:
-    if failure.kind in _NO_ERRORS:
+    if failure.kind in _NO_ERRORS or is_for_people(failure.kind):
         return [Mono(failure.reason)]
     return [Strong(failure.kind), " ", Mono(failure.reason)]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clew.errors import cause
 from clew.logs.redaction import Redactor
 from clew.runs.damage import readable
 from clew.runs.files import read_json, write_json
@@ -37,6 +38,11 @@ class Failure:
     """The signal that ended the worker, such as ``SIGKILL``; None when it was none."""
     out_of_memory: bool | None = None
     """Whether memory ran out; None when nobody can tell."""
+
+    @property
+    def cause(self) -> str:
+        """Why it ended, as people are told; see :func:`clew.errors.cause`."""
+        return cause(self.kind, self.reason)
 
 
 @dataclass(frozen=True)
