@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,34 @@ def test_nonsense_is_refused_and_nothing_is_sent_or_made(words, message, project
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in (project / "runs").iterdir()) == before
     assert not Run(project / "runs" / "live").inbox.poll()
+
+
+def save_model(folder: Path, width: int) -> None:
+    """A checkpoint with a model of a width: its config, and the head of its weights."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": width}))
+    head = {"up.weight": {"dtype": "U8", "shape": [width], "data_offsets": [0, width]}}
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(width))
+
+
+def test_models_that_differ_are_refused_before_there_is_a_run_and_nothing_is_loaded_for_it(project):
+    for name, width in (("small", 2), ("large", 3)):
+        run = make(project, name)
+        store = CheckpointStore(run.checkpoints)
+        store.save(10, lambda folder, width=width: save_model(folder / "model", width))
+    before = sorted(path.name for path in (project / "runs").iterdir())
+    code = (
+        "import sys; from clew.cli.main import main; code = main(['merge', 'small', 'large', '--new', 'soup']); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr == (
+        "clew: run:small@10 and run:large@10 cannot be merged: hidden_size is 2 and 3; "
+        "the shape of up.weight is [2] and [3]\n"
+    )
+    assert sorted(path.name for path in (project / "runs").iterdir()) == before
 
 
 @pytest.fixture

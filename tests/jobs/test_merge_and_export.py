@@ -9,7 +9,7 @@ from unittest.mock import ANY
 import pytest
 import torch
 from pytest import approx
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from clew.config import load
@@ -153,11 +153,12 @@ def test_folded_adapters_average_to_the_mean_of_what_they_add(adapters, two, tmp
 
 def test_models_that_differ_are_refused_and_the_differences_named(two, tmp_path):
     other = make_model(tmp_path / "other", rope_theta=500.0, mlp_width=64 * 3, extra=["<new>"])
-    with pytest.raises(UserError) as caught:
-        run_job(tmp_path, merge, MergeConfig(models=[two[0], other]))
-    text = str(caught.value)
-    assert text.startswith(f"{other} cannot be merged with {two[0]}: intermediate_size is 64 and 192; ")
-    assert "rope_theta" in text
+    for look in (lambda config: merge.check(config, tmp_path), lambda config: run_job(tmp_path, merge, config)):
+        with pytest.raises(UserError) as caught:
+            look(MergeConfig(models=[two[0], other]))
+        text = str(caught.value)
+        assert text.startswith(f"{two[0]} and {other} cannot be merged: intermediate_size is 64 and 192; ")
+        assert "rope_theta" in text
     tokens = make_model(tmp_path / "tokens", extra=["<new>"])
     with pytest.raises(UserError, match=r"vocab_size is 258 and 259; the shape of model.embed_tokens.weight is"):
         run_job(tmp_path, merge, MergeConfig(models=[two[0], tokens]))
@@ -170,8 +171,47 @@ def test_a_vocabulary_in_another_order_is_refused(two, tmp_path):
     path.write_text(
         path.read_text().replace('"a": 97', '"a": 980').replace('"b": 98', '"b": 97').replace('"a": 980', '"a": 98')
     )
-    with pytest.raises(UserError, match=r"the vocabularies differ in 2 tokens: 'a' is 97 and 98"):
-        run_job(tmp_path, merge, MergeConfig(models=[two[0], str(swapped)]))
+    for look in (lambda config: merge.check(config, tmp_path), lambda config: run_job(tmp_path, merge, config)):
+        with pytest.raises(UserError, match=r"the vocabularies differ in 2 tokens: 'a' is 97 and 98"):
+            look(MergeConfig(models=[two[0], str(swapped)]))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_shapes_in_the_heads_of_files_are_compared_where_no_config_says_it(tied, two, tmp_path):
+    """And a name that only one has counts where it cannot be a second name of another tensor."""
+    one, other = (make_model(tmp_path / name, tied=tied) for name in "ab")
+    tensors = weights(other)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**tensors, name: tensors[name][1:].clone()}, f"{other}/model.safetensors")
+    with pytest.raises(UserError) as caught:
+        merge.check(MergeConfig(models=[one, other]), tmp_path)
+    assert str(caught.value) == f"{one} and {other} cannot be merged: the shape of {name} is [64, 16] and [63, 16]"
+    more = tensors["model.embed_tokens.weight"]
+    save_file({**tensors, "more.weight": more.clone()}, f"{one}/model.safetensors")
+    save_file({**tensors, "other.weight": more.clone()}, f"{other}/model.safetensors")
+    if tied:
+        merge.check(MergeConfig(models=[one, other]), tmp_path)
+        return
+    with pytest.raises(UserError, match=r"only the first has more.weight; only the second has other.weight"):
+        merge.check(MergeConfig(models=[one, other]), tmp_path)
+
+
+def test_what_only_one_config_says_is_left_to_the_library_that_fills_it_in(two, tmp_path):
+    other = Path(make_model(tmp_path / "other", 5))
+    config = json.loads((other / "config.json").read_text())
+    del config["rms_norm_eps"], config["head_dim"]
+    (other / "config.json").write_text(json.dumps({**config, "initializer_range": None}))
+    merge.check(MergeConfig(models=[two[0], str(other)]), tmp_path)
+
+
+def test_a_damaged_file_of_a_model_is_told_before_the_start(two, tmp_path):
+    other = Path(make_model(tmp_path / "other"))
+    (other / "model.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(UserError, match="the weights cannot be read: it is no safetensors file"):
+        merge.check(MergeConfig(models=[two[0], str(other)]), tmp_path)
+    (other / "config.json").write_text("{")
+    with pytest.raises(UserError, match="the model's files cannot be read"):
+        merge.check(MergeConfig(models=[two[0], str(other)]), tmp_path)
 
 
 def test_adapters_of_other_ranks_and_modules_fit_but_not_those_of_another_base(adapters, two, tmp_path):
@@ -183,8 +223,10 @@ def test_adapters_of_other_ranks_and_modules_fit_but_not_those_of_another_base(a
     assert torch.allclose(product(folder, only), product(adapters[0], only) / 2, atol=1e-7)
     assert logits(folder).shape == (1, 8, 258)
     other = make_adapter(two[1], tmp_path / "other")
-    with pytest.raises(UserError, match=rf"cannot be merged with {adapters[0]}: base is '{two[0]}' and '{two[1]}'"):
-        run_job(tmp_path, merge, MergeConfig(models=[adapters[0], other]))
+    differ = rf"^{adapters[0]} and {other} cannot be merged: base is '{two[0]}' and '{two[1]}'"
+    for look in (lambda config: merge.check(config, tmp_path), lambda config: run_job(tmp_path, merge, config)):
+        with pytest.raises(UserError, match=differ):
+            look(MergeConfig(models=[adapters[0], other]))
     with pytest.raises(UserError, match=r"an adapter cannot be merged with a whole model\n  set adapters=fold"):
         merge.check(MergeConfig(models=[adapters[0], two[1]]), tmp_path)
 

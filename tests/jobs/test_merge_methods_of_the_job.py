@@ -109,8 +109,12 @@ def test_what_a_method_lacks_or_does_not_use_is_said_before_the_start(said, mess
 
 def test_a_base_of_another_shape_is_refused(family, tmp_path):
     other = save_model(tmp_path / "other", tie_word_embeddings=True, intermediate_size=48)
-    with pytest.raises(UserError, match=r"the base .*other cannot be merged with .*: intermediate_size is 32 and 48"):
-        run_merge(tmp_path, models=family[:2], method=Ties(), base=other)
+    said = {"models": family[:2], "method": Ties(), "base": other}
+    differ = rf"^{family[0]} and the base {other} cannot be merged: intermediate_size is 32 and 48"
+    with pytest.raises(UserError, match=differ):
+        merge.check(MergeConfig(**said), tmp_path)
+    with pytest.raises(UserError, match=differ):
+        run_merge(tmp_path, **said)
 
 
 # The trajectory of a run.

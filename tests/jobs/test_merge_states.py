@@ -103,9 +103,15 @@ def test_a_job_with_nothing_open_is_left_as_it_was(tmp_path):
 def test_what_does_not_fit_is_refused_before_the_start_or_with_the_differences(tmp_path):
     save(tmp_path, "s", network(0), network(1), network(2, width=4), whole=True)
     runs = tmp_path / "runs"
-    with pytest.raises(UserError, match=r"run:s@30 cannot be merged with the first: the shape of 0.weight is \[3, 2\]"):
-        run_merge(tmp_path, models=["run:s@10", "run:s@30"])
+    differ = "run:s@10 and {} cannot be merged: the shape of 0.weight is [3, 2] and [4, 2], and 6 more differ"
+    two = ["run:s@10", "run:s@20"]
     for said, message in [
+        ({"models": ["run:s@10", "run:s@30"]}, differ.format("run:s@30")),
+        ({"models": two, "method": TaskArithmetic(), "base": "run:s@30"}, differ.format("the base run:s@30")),
+        (
+            {"models": two, "method": TaskArithmetic(), "base": "gpt2"},
+            "base: gpt2 is no checkpoint with a trainer's own state, as the others are",
+        ),
         ({"models": ["run:s@10", "gpt2"]}, "gpt2 is a model, and others are a trainer's own state"),
         ({"models": ["run:s@10", "run:s@11"]}, "there is no checkpoint '11'"),
         (
@@ -117,3 +123,19 @@ def test_what_does_not_fit_is_refused_before_the_start_or_with_the_differences(t
         with pytest.raises(UserError) as caught:
             merge.check(MergeConfig(**said), runs)
         assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("stem", ["program", "trainer"])
+def test_shapes_are_known_by_the_names_under_which_the_weights_are_opened(stem, tmp_path):
+    """Of a program with one model they have no prefix, so that they fit those that another trainer has saved."""
+    program = create_run(tmp_path / "runs", RunInfo(id="p", job="script"), "job: script\n", {})
+    surface = TorchSurface(gathered(network(0), torch.optim.Adam(network(0).parameters())))
+    CheckpointStore(program.checkpoints).save(10, surface.save)
+    save(tmp_path, "s", network(1), whole=stem != "trainer")
+    check = MergeConfig(models=["run:p@10", "run:s@10"])
+    merge.check(check, tmp_path / "runs")
+    save(tmp_path, "wide", network(1, width=4), whole=stem != "trainer")
+    with pytest.raises(
+        UserError, match=r"run:p@10 and run:wide@10 cannot be merged: the shape of 0.weight is \[3, 2\]"
+    ):
+        merge.check(MergeConfig(models=["run:p@10", "run:wide@10"]), tmp_path / "runs")

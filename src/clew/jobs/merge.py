@@ -15,6 +15,7 @@ from pydantic import Field
 from clew.config import Plugin, config
 from clew.errors import UserError
 from clew.jobs.base import JobConfig, RuntimeConfig, job
+from clew.jobs.merge_fit import check_fit, refuse
 from clew.jobs.merge_states import check_states, merge_states, states_of
 from clew.merging.methods import MergeMethod
 from clew.merging.methods.average import Average
@@ -82,13 +83,15 @@ def _check(config: MergeConfig, runs: Path) -> None:
     _check_used(config)
     references = config.references(runs)
     config.factors(len(references))
-    if states_of(references, runs):
-        check_states(config, references)
+    if states := states_of(references, runs):
+        check_states(config, references, states, runs)
         return
     for reference in [*references, *([config.base] if config.base else [])]:
         check_reference(reference, runs)
     sources = [resolve(reference, runs) for reference in references]
-    _base(config, sources, runs, as_adapter=_as_adapter(config, references, sources))
+    as_adapter = _as_adapter(config, references, sources)
+    base = _base(config, sources, runs, as_adapter=as_adapter)
+    check_fit(references, sources, base, as_adapter=as_adapter)
 
 
 def _check_used(config: MergeConfig) -> None:
@@ -113,8 +116,8 @@ def merge(session: Session[MergeConfig]) -> Outcome:
     references = config.references(runs)
     weights = config.factors(len(references))
     if states := states_of(references, runs):
-        check_states(config, references)
-        notes = merge_states(session, references, states)
+        check_states(config, references, states, runs)
+        notes = merge_states(session, states)
         return _outcome(config, references, weights, notes.pop("parameters"), notes)
     sources = [resolve(reference, runs) for reference in references]
     as_adapter = _as_adapter(config, references, sources)
@@ -159,10 +162,10 @@ def _opened(
         models = [open_model(source) for source in sources]
     first = describe(models[0], sources[0], as_adapter=as_adapter)
     for reference, source, weights in zip(references[1:], sources[1:], models[1:], strict=True):
-        _refuse(reference, references[0], differences(first, describe(weights, source, as_adapter=as_adapter)))
+        refuse(references[0], reference, differences(first, describe(weights, source, as_adapter=as_adapter)))
     opened_base = None if base is None else open_model(base)
     if base is not None and opened_base is not None:
-        _refuse(f"the base {base.reference}", references[0], differences(first, describe(opened_base, base)))
+        refuse(references[0], f"the base {base.reference}", differences(first, describe(opened_base, base)))
     return models, opened_base
 
 
@@ -178,11 +181,6 @@ def _information(
 
     device = prepare(config.runtime.device, config.runtime.threads, config.seed)
     return estimated(session, sources, first, config.task, config.method, device)
-
-
-def _refuse(name: str, first: str, found: Sequence[str]) -> None:
-    if found:
-        raise UserError(f"{name} cannot be merged with {first}: {'; '.join(found[:4])}")
 
 
 def _publish(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clew.errors import UserError
+from clew.jobs.merge_fit import refuse
 from clew.merging import differences
 from clew.merging.compatibility import Described
+from clew.merging.heads import Shapes, shapes_in, shapes_of, stored_names
 from clew.runs import Run
 from clew.session.sources import find_checkpoint
 
@@ -60,11 +62,17 @@ def states_of(references: Sequence[str], runs: Path) -> list[Path]:
     return [path for reference in references if (path := found[reference]) is not None]
 
 
-def check_states(config: MergeConfig, references: Sequence[str]) -> None:
-    """Refuse what makes no sense for weights alone.
+def check_states(config: MergeConfig, references: Sequence[str], states: Sequence[Path], runs: Path) -> None:
+    """Refuse what makes no sense for weights alone, and checkpoints that do not fit together; no tensor is read.
+
+    Args:
+        config: The job's.
+        references: What the checkpoints are called.
+        states: The checkpoints.
+        runs: The folder of runs.
 
     Raises:
-        UserError: If something of the config does not.
+        UserError: If something of the config does not make sense; or they do not fit, with the differences.
     """
     if config.task is not None:
         raise UserError(
@@ -74,28 +82,36 @@ def check_states(config: MergeConfig, references: Sequence[str]) -> None:
         )
     if config.method.uses_base and config.base is None:
         raise UserError("this method needs the model that all came from", hint="name it: base=...")
+    named = list(zip(references, states, strict=True))
+    named += [(f"the base {config.base}", _base(config.base, runs))] if config.base else []
+    first = Described({}, _shapes(states[0]))
+    for name, state in named[1:]:
+        refuse(references[0], name, differences(first, Described({}, _shapes(state))))
 
 
-def merge_states(session: Session[MergeConfig], references: Sequence[str], states: Sequence[Path]) -> dict[str, Any]:
+def _base(reference: str, runs: Path) -> Path:
+    """The checkpoint of the base."""
+    if found := states_of([reference], runs):
+        return found[0]
+    raise UserError(f"{reference} is no checkpoint with a trainer's own state, as the others are", where="base")
+
+
+def merge_states(session: Session[MergeConfig], states: Sequence[Path]) -> dict[str, Any]:
     """Merge, publish, and return what there is to say besides the shares.
 
     Args:
         session: The live run.
-        references: What the checkpoints are called.
-        states: The checkpoints.
-
-    Raises:
-        UserError: If they do not fit together; with the differences.
+        states: The checkpoints; :func:`check_states` has looked at them.
     """
     import torch
 
     from clew.merging.merge import Merge
 
     config, runs = session.config, session.run.path.parent
-    models = _opened(references, states)
-    base = _opened([config.base], states_of([config.base], runs), models[0])[0] if config.base else None
+    models = [_open(state) for state in states]
+    base = _open(_base(config.base, runs)) if config.base else None
     dtype = None if config.dtype == "auto" else getattr(torch, config.dtype)
-    weights = config.factors(len(references))
+    weights = config.factors(len(states))
     merged = Merge(config.method, models, weights, base, dtype=dtype, seed=config.seed)
     session.horizon(len(merged.layout), unit="tensor")
     _publish(session, merged)
@@ -120,15 +136,20 @@ def _place(checkpoint: Path) -> tuple[str, tuple[str, ...]] | None:
     return next((place for place in places if (checkpoint / f"{place[0]}.json").is_file()), None)
 
 
-def _opened(references: Sequence[str], states: Sequence[Path], first: Weights | None = None) -> list[Weights]:
-    if not states:
-        raise UserError(f"{references[0]} is no checkpoint with a trainer's own state, as the others are")
-    opened = [_open(state) for state in states]
-    expected = _described(first or opened[0])
-    for reference, weights in zip(references, opened, strict=True):
-        if found := differences(expected, _described(weights)):
-            raise UserError(f"{reference} cannot be merged with the first: {'; '.join(found[:4])}")
-    return opened
+def _shapes(state: Path) -> Shapes:
+    """The shapes of the weights, under the names that :func:`_open` gives them."""
+    place = _place(state)
+    if place is None:
+        return shapes_in(state)
+    shapes = shapes_of(state / f"{place[0]}.safetensors")
+    found = {name: shapes[stored] for name, stored in stored_names(state, *place).items()}
+    prefix = _prefix(place[0], found)
+    return {name.removeprefix(prefix): shape for name, shape in found.items()}
+
+
+def _prefix(stem: str, names: Iterable[str]) -> str:
+    """What the names of the only model of a program begin with."""
+    return _ALONE if stem == _PROGRAM and all(name.startswith(_ALONE) for name in names) else ""
 
 
 def _open(state: Path) -> Weights:
@@ -139,8 +160,8 @@ def _open(state: Path) -> Weights:
     if place is None:
         return Files(state)
     opened = open_state(state, *place)
-    alone = place[0] == _PROGRAM and all(name.startswith(_ALONE) for name in opened.layout)
-    return _Bare(opened, _ALONE) if alone else opened
+    prefix = _prefix(place[0], opened.layout)
+    return _Bare(opened, prefix) if prefix else opened
 
 
 class _Bare:
@@ -153,10 +174,6 @@ class _Bare:
     def read(self, name: str) -> Tensor:
         """Return a tensor."""
         return self._weights.read(self._prefix + name)
-
-
-def _described(weights: Weights) -> Described:
-    return Described({}, {name: one.shape for name, one in weights.layout.items()})
 
 
 def _publish(session: Session[MergeConfig], merged: Merge) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from clew.errors import UserError
+from clew.merging.heads import stored_names
 from clew.merging.weights import layout_of, open_safetensors
-
-_TENSOR, _ITEMS = "$tensor", "$items"
 
 
 class Stored:
@@ -29,7 +25,7 @@ class Stored:
 
     def __init__(self, directory: Path, name: str, path: Sequence[str]) -> None:
         self._file = open_safetensors(directory / f"{name}.safetensors")
-        self._place = dict(_tensors(_inner(directory / f"{name}.json", path), ""))
+        self._place = stored_names(directory, name, path)
         self.layout = {known: layout_of(self._file.get_slice(place)) for known, place in self._place.items()}
 
     def read(self, name: str) -> Tensor:
@@ -53,23 +49,3 @@ def open_state(directory: Path, name: str, path: Sequence[str] = ("model",)) -> 
         UserError: If there is no such state, or it cannot be read.
     """
     return Stored(directory, name, path)
-
-
-def _inner(file: Path, path: Sequence[str]) -> Any:
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-        for key in path:
-            tree = dict(map(tuple, tree[_ITEMS]))[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"this checkpoint has no {'.'.join(path)} in {file.name}", where=str(file.parent)) from error
-    return tree
-
-
-def _tensors(tree: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """Yield the name of each tensor, and the name that it has in the file."""
-    if not isinstance(tree, dict):
-        return
-    if _TENSOR in tree:
-        yield prefix, tree[_TENSOR]
-    for key, item in tree.get(_ITEMS, ()):
-        yield from _tensors(item, f"{prefix}.{key}" if prefix else str(key))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clew.errors import UserError
+from clew.merging.heads import weight_files
 
 
 class Layout(NamedTuple):
@@ -66,7 +67,7 @@ class Files:
 
     def __init__(self, folder: Path, tied: Iterable[str] = ()) -> None:
         passed = set(tied)
-        files = [open_safetensors(path) for path in _files(folder)]
+        files = [open_safetensors(path) for path in weight_files(folder)]
         self._file: dict[str, Any] = {name: file for file in files for name in file.keys() if name not in passed}  # noqa: SIM118
         self.layout = {name: layout_of(file.get_slice(name)) for name, file in self._file.items()}
 
@@ -144,19 +145,6 @@ _NAMES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
-
-
-def _files(folder: Path) -> list[Path]:
-    for name in ("model.safetensors", "adapter_model.safetensors"):
-        if (folder / name).is_file():
-            return [folder / name]
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise UserError("the folder has no safetensors file", where=str(folder))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return sorted({folder / Path(name).name for name in json.loads(index.read_text())["weight_map"].values()})
-    return found
 
 
 def open_safetensors(path: Path) -> Any:
