@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from clew import api
-from clew.config import dump
+from clew.config import Origin, dump, section_of
 from clew.errors import UserError
 from clew.followers.starting import start as start_followers
 from clew.jobs import LoadedJob, data_fingerprints, load_job
@@ -17,6 +18,7 @@ from clew.jobs.environment import check_environment
 from clew.live.script import Request, failed_exit, newest_metrics
 from clew.remote.mirror import bring_back
 from clew.runs import ACTIVE, IllegalMove, Run, State, Workspace
+from clew.runs.ids import check_spelling
 from clew.session import Outcome, Session
 from clew.session.attempt import Attempt
 
@@ -60,6 +62,7 @@ def _loaded(request: Request, workspace: Workspace) -> LoadedJob:
     """The config of the job ``script``, with what the workspace says of it."""
     origin = request.origin
     check_environment(workspace.environment)
+    check_spelling(request.name, "the session's name")
     said = {
         "job": "script",
         "name": request.name,
@@ -75,7 +78,7 @@ def _loaded(request: Request, workspace: Workspace) -> LoadedJob:
         "checkpoint": dump(request.checkpoint),
         "live": dump(request.live),
     }
-    return load_job(said, environment=workspace.environment)
+    return load_job(section_of(said, Origin("file", "the session", Path.cwd())), environment=workspace.environment)
 
 
 def _check_ready(run: Run, *, typed: bool) -> None:

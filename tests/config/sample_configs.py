@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from clew.config import NOT_HASHED, InputPath, PathOrName, Plugin, Registry, config
+from clew.config import NOT_HASHED, InputPath, PathOrName, Plugin, Registry, Spelled, config
 
 
 @config
@@ -98,7 +98,7 @@ class Validation:
 class Base:
     """What every job has."""
 
-    name: Annotated[str, NOT_HASHED, Field(pattern=r"^[a-z0-9-]*$")] = ""
+    name: Annotated[str, NOT_HASHED, Spelled(r"^[a-z0-9-]*$", "made of small letters, digits and '-'")] = ""
     """The run's name."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every choice."""

@@ -44,8 +44,8 @@ def error_of(text: str, cls: type = Job) -> str:
         ("  clip: x", "a.yaml:3: 'training.clip' must be float > 0 | null, not 'x'"),
         ("seed: 1e1", "a.yaml:3: 'seed' must be int >= 0, not 10.0\n  write 10"),
         ("seed: true", "a.yaml:3: 'seed' must be int >= 0, not true"),
-        ("name: A", "a.yaml:3: 'name' must be str matching ^[a-z0-9-]*$, not 'A'"),
-        ("name: 1", "a.yaml:3: 'name' must be str matching ^[a-z0-9-]*$, not 1"),
+        ("name: A", "a.yaml:3: 'name' must be str made of small letters, digits and '-', not 'A'"),
+        ("name: 1", "a.yaml:3: 'name' must be str made of small letters, digits and '-', not 1"),
         ("dry: yes", "a.yaml:3: 'dry' must be bool, not 'yes'\n  write true or false"),
         (
             "  schedule: cosin",

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 from shipped import SHIPPED, leaf_fields, load_plain, plain_config
 
-from clew.config import InputPath, PathOrName, config, leaves, load, section_of, template
+from clew.config import InputPath, PathOrName, Spelled, config, leaves, load, section_of, template
 from clew.config.layers import from_layer
 from clew.config.leaf import type_text
 from clew.config.template import example
@@ -191,6 +191,9 @@ def test_null_cuts_off_everything_below_it(null_at, tmp_path, monkeypatch):
         (Annotated[str, Field(min_length=2, max_length=5)], "str of at least 2 characters, of at most 5 characters"),
         (Annotated[list[int], Field(min_length=1)], "list[int] of at least 1 item"),
         (Annotated[InputPath, Field(min_length=1)] | None, "path of at least 1 character | null"),
+        (Annotated[str, Spelled("^[a-z]+$", "made of a to z")], "str made of a to z"),
+        (Annotated[str, Spelled("^[a-z]+$", "made of a to z")] | None, "str made of a to z | null"),
+        (Annotated[str, Field(pattern="^[a-z]+$")], "str matching ^[a-z]+$"),
         (tuple[int, float], "list[int, float]"),
         (Literal["a", 1], "a | 1"),
     ],

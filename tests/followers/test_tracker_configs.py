@@ -60,7 +60,7 @@ def test_two_of_a_kind_have_two_names():
 @pytest.mark.parametrize(
     ("track", "error"),
     [
-        ([{"type": "comet"}], "mapping: unknown tracker 'comet'\n  known: mlflow, tensorboard, wandb"),
+        ([{"type": "comet"}], "the given config: unknown tracker 'comet'\n  known: mlflow, tensorboard, wandb"),
         ([{"type": "wandb", "projct": "x"}], "unknown key 'track.0.projct'\n  did you mean 'track.0.project'?"),
         ([{"type": "tensorboard", "dir": "../x"}], "dir: '../x' leads out of the workspace"),
         ([{"type": "tensorboard", "dir": "/x"}], "dir: '/x' leads out of the workspace"),
@@ -69,7 +69,7 @@ def test_two_of_a_kind_have_two_names():
             "tracking_uri: a password does not belong into a config; use $MLFLOW_TRACKING_PASSWORD",
         ),
         ([{"type": "tensorboard"}] * 2, "'track': the same tracker stands there twice"),
-        ([{"type": "wandb", "project": "../x"}], "'track.0.project' must be str matching"),
+        ([{"type": "wandb", "project": "../x"}], "'track.0.project' must be str made of letters"),
         (["wandb"], "'track.0' must be a section, not 'wandb'\n  write track.0.type: wandb"),
     ],
 )

@@ -102,5 +102,5 @@ def test_a_stage_may_extend_a_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("said", [{"on_faliure": "wait"}, {"max_parallel": 0}, {"retry": {"tims": 3}}])
 def test_a_misspelt_word_is_an_error(tmp_path, said):
     built = clew.Pipeline("p", **said).stage("a", {"job": FLAKY})
-    with pytest.raises(ConfigError, match=f"mapping: .*{next(iter(said))}"):
+    with pytest.raises(ConfigError, match=f"the given config: .*{next(iter(said))}"):
         read(built, workspace=Workspace(tmp_path))

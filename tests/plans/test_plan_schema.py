@@ -137,7 +137,7 @@ def test_all_problems_of_a_pipeline_are_told_at_once(tmp_path, monkeypatch):
         "  p.yaml:1: unknown key 'max_paralel'; did you mean 'max_parallel'?\n"
         "  p.yaml:2: 'on_failure' must be abort | continue | retry | wait, not 'contniue'; did you mean 'continue'?\n"
         "  p.yaml:4: 'a/b' cannot be a name; "
-        "names of pipelines and stages are made of letters, digits, '.', '_' and '-'\n"
+        "a name is made of letters, digits, '.', '_' and '-', the first a letter or a digit\n"
         "  p.yaml:5: there is no stage 'd'; known: a/b, c, f\n"
         "  p.yaml:5: there is no stage 'e'; known: a/b, c, f\n"
         "  p.yaml:6: the stage 'f' must be a job's config\n"

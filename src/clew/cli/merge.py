@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clew.cli.finding import find_run, workspace_of
 from clew.cli.merge_sources import live_source, model_of, task_of
 from clew.errors import UserError
+from clew.runs.ids import check_spelling
 from clew.session.live import LiveRun, When
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _new(
     for name in ("optimizer", "at"):
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} is for a live run", hint="name it: --into RUN")
+    check_spelling(arguments.new, "--new")
     method, said = _method(arguments.method, sources, [word for word in values if not _is_of_job(word)])
     config: dict[str, Any] = {"job": "merge", "method": said}
     if not method.adds_models:

@@ -20,6 +20,7 @@ from clew.jobs import LoadedJob
 from clew.notify import TellingWatcher
 from clew.plans import Pipeline, Plan, start_from
 from clew.runs import ACTIVE, RESUMABLE, IllegalMove, Run, State, Workspace
+from clew.runs.ids import check_spelling
 from clew.sources import resolved
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def configure(parser: Parser, verb: str) -> None:
 def main(arguments: Namespace) -> int:
     """Start, wait, and say what came of it."""
     workspace = workspace_of(arguments)
+    check_spelling(arguments.name, "--name")
     below = arguments.below
     work = api.read(arguments.file, arguments.overrides, workspace=workspace, name=arguments.name, below=below)
     if arguments.dry_run:

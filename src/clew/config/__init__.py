@@ -19,7 +19,18 @@ from clew.config.merge import merge
 from clew.config.origins import Origins, Resolved, diff
 from clew.config.plugins import Registry
 from clew.config.scalars import to_yaml
-from clew.config.schema import ADDED, BETWEEN_ATTEMPTS, NOT_HASHED, InputPath, PathOrName, Plugin, config, fields_of
+from clew.config.schema import (
+    ADDED,
+    BETWEEN_ATTEMPTS,
+    IN_WORDS,
+    NOT_HASHED,
+    InputPath,
+    PathOrName,
+    Plugin,
+    Spelled,
+    config,
+    fields_of,
+)
 from clew.config.sweep import swept
 from clew.config.template import template
 from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtree
@@ -27,6 +38,7 @@ from clew.config.tree import Origin, Tree, leaves, plain, replace_leaves, subtre
 __all__ = [
     "ADDED",
     "BETWEEN_ATTEMPTS",
+    "IN_WORDS",
     "NOT_HASHED",
     "SAYS_CONTENT",
     "Described",
@@ -39,6 +51,7 @@ __all__ = [
     "Registry",
     "Resolved",
     "SchemaWriter",
+    "Spelled",
     "Tree",
     "changeable_keys",
     "config",

@@ -25,7 +25,7 @@ def file_layers(path: Path) -> list[Tree]:
 
 def mapping_layers(values: Mapping[str, Any]) -> list[Tree]:
     """Everything that a mapping extends (relative to the current folder), the lowest first, and the mapping itself."""
-    tree = tree_of(values, Origin("file", "mapping", Path.cwd()))
+    tree = tree_of(values, Origin("file", "the given config", Path.cwd()))
     assert isinstance(tree, Section)
     return _extended(tree, ())
 

@@ -12,7 +12,7 @@ import pydantic
 from pydantic_core import to_jsonable_python
 
 from clew.config.plugins import absolute
-from clew.config.schema import INPUT_PATH, MAY_BE_NAME, members, unwrap
+from clew.config.schema import IN_WORDS, INPUT_PATH, MAY_BE_NAME, members, unwrap
 from clew.config.tree import Items, Leaf, Node, Section
 
 _NAMES = {"number": "float", "integer": "int", "string": "str", "boolean": "bool", "object": "mapping"}
@@ -22,6 +22,7 @@ _BOUNDS = {
     "exclusiveMaximum": "< {}",
     "maximum": "<= {}",
     "multipleOf": "a multiple of {}",
+    IN_WORDS: "{}",
     "pattern": "matching {}",
     "minLength": "of at least {} {}",
     "maxLength": "of at most {} {}",
@@ -100,7 +101,8 @@ def _text(found: Mapping[str, Any], definitions: Mapping[str, Any]) -> TypeText:
         choices = tuple(found.get("enum", [found.get("const")]))
         return TypeText(" | ".join(map(str, choices)), "", choices)
     bounds = {} if "prefixItems" in found else _BOUNDS
-    constraint = ", ".join(_bound(key, text, found[key]) for key, text in bounds.items() if key in found)
+    said = [key for key in bounds if key in found and not (key == "pattern" and IN_WORDS in found)]
+    constraint = ", ".join(_bound(key, bounds[key], found[key]) for key in said)
     return TypeText(_name(found, definitions), constraint)
 
 

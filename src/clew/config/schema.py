@@ -11,11 +11,14 @@ from typing import Annotated, Any, Final, TypeVar, Union, dataclass_transform, g
 
 import pydantic
 import pydantic.dataclasses
-from pydantic import GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
+
+IN_WORDS: Final = "patternErrorMessage"
+"""Where a JSON schema says a pattern in words: editors show that instead of a regular expression, and so does Clew."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,25 @@ class Marker:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         made = handler(schema)
         return {**made, "format": self.format} if self.format else made
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """Marks a text that is to match a pattern: ``Annotated[str, Spelled("^[a-z]+$", "made of a to z")]``.
+
+    Args:
+        pattern: A regular expression; it has to match somewhere, so anchor it.
+        words: The same for people, who are never shown the pattern; it goes on after ``must be str``.
+    """
+
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.str_schema(pattern=self.pattern)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), IN_WORDS: self.words}
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
-from clew.config import config
+from clew.config import Spelled, config
 from clew.errors import UserError, require
 from clew.followers.base import Follower, FollowerConfig
 from clew.followers.points import config_of, final_values, from_environment, not_installed, values_of
 from clew.runs import Event, JobResult, Run
 from clew.runs.following import FOLDER
 
+_PROJECT = "made of letters, digits, blanks, '.', '_' and '-', the first no blank and no '.'"
+
 
 @config
 class WandB(FollowerConfig):
     """Weights & Biases."""
 
-    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9 ._-]*$")] = "clew"
+    project: Annotated[str, Spelled(r"^[A-Za-z0-9_-][A-Za-z0-9 ._-]*$", _PROJECT)] = "clew"
     """The project that the runs belong to."""
     entity: str = ""
     """The user or team that owns the project; empty means the key's default."""

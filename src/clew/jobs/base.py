@@ -11,11 +11,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 
 from pydantic import Field
 
-from clew.config import BETWEEN_ATTEMPTS, NOT_HASHED, config
+from clew.config import BETWEEN_ATTEMPTS, NOT_HASHED, Spelled, config
 from clew.config.plugins import reference_of
 from clew.errors import UserError
 from clew.followers import Trackers
 from clew.remote import PushConfig
+from clew.runs.ids import NAME, NAME_IN_WORDS
 from clew.session import CheckpointConfig, Outcome, Session
 
 __all__ = ["CheckpointConfig", "Job", "JobConfig", "RuntimeConfig", "job"]
@@ -37,7 +38,7 @@ class RuntimeConfig:
 class JobConfig:
     """Fields that every job has."""
 
-    name: Annotated[str, NOT_HASHED, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
+    name: Annotated[str, NOT_HASHED, Spelled(f"^({NAME})?$", f"made of {NAME_IN_WORDS}")] = ""
     """The run's name and id, unique in its workspace; empty means one made from the job and the time."""
     notes: Annotated[str, NOT_HASHED] = ""
     """Free text that is kept with the run."""

@@ -6,6 +6,7 @@ somebody has set while the parent ran comes with the state, and not with the con
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from clew.inspection.recipes import request
 from clew.jobs.loading import LoadedJob, config_below, load_job, origins_with_content
 from clew.lineage.words import understood
 from clew.runs import Command, Run, RunInfo
+from clew.runs.ids import check_spelling
 from clew.runs.run import stage_run
 from clew.runs.states import why_not_live
 from clew.session.forking import bear
@@ -133,6 +135,7 @@ def _has(parent: Run, at: str) -> bool:
 
 def _prepared(parent: Run, asked: Asked) -> Run:
     """Make the child's directory under a hidden name, with the commands that wait for its first boundary."""
+    check_spelling(asked.name, "--name")
     selection = request(asked.select, asked.order) if asked.select else None
     changes = understood(parent, asked.words)
     name = asked.name or _name(parent)
@@ -163,7 +166,7 @@ def load_child(parent: Run, name: str, overrides: Sequence[str] = ()) -> LoadedJ
         ConfigError: With every problem that it has.
     """
     below = config_below(str(parent.path), parent.path.parent)
-    loaded = load_job({"job": parent.info.job}, [*overrides, f"name={name}"], below=below)
+    loaded = load_job({"job": parent.info.job}, [*overrides, f"name={json.dumps(name)}"], below=below)
     loaded.job.check(loaded.config, parent.path.parent)
     return loaded
 

@@ -23,6 +23,7 @@ from clew.lineage.stretches import Stretch, first_values, stretches
 from clew.runs import Command, Event, JournalTail, Run, RunInfo, State
 from clew.runs.environment import environment
 from clew.runs.files import link_tree
+from clew.runs.ids import check_spelling
 from clew.runs.journal import read_events
 from clew.runs.run import publish_run, stage_run
 from clew.session.commands import APPLIED
@@ -107,6 +108,7 @@ def prepare(run: Run, name: str = "") -> list[Run]:
         UserError: If the name is taken, or an ancestor is gone.
     """
     chain = ancestry(run)
+    check_spelling(name, "--name")
     name = name or f"{run.id}-replay-{int(time.time())}"
     if (run.path.parent / name).exists():
         raise UserError(f"a run named {name!r} exists already", hint="choose another --name")

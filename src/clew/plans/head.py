@@ -6,20 +6,20 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from clew.config import Loaded, config, fields_of, load, merge
+from clew.config import IN_WORDS, Loaded, config, fields_of, load, merge
 from clew.config.tree import Section, Tree
 from clew.notify import NotifyConfig
 from clew.plans.policy import Policy
+from clew.runs.ids import NAME, NAME_IN_WORDS
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""What names of pipelines and stages look like: they become directories."""
+_SPELLING = {"type": "string", "pattern": f"^{NAME}$", IN_WORDS: f"made of {NAME_IN_WORDS}"}
 
 
 @config
 class PipelineHead(Policy):
     """What a pipeline says beside its stages; the policy is that of each stage that says none."""
 
-    pipeline: Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})] = "pipeline"
+    pipeline: Annotated[str, WithJsonSchema(_SPELLING)] = "pipeline"
     """The pipeline's name in its workspace; a file that says none has the name of the file."""
     max_parallel: Annotated[int, Field(ge=1)] = 1
     """How many stages may run at the same time."""

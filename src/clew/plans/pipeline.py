@@ -13,9 +13,10 @@ from clew.config.tree import Node, Section, Tree, without
 from clew.errors import ConfigError, did_you_mean
 from clew.notify import NotifyConfig
 from clew.plans.conditions import Condition, read_condition
-from clew.plans.head import NAME, STAGE_KEYS, PipelineHead, StageHead, load_head, load_stage_head
+from clew.plans.head import STAGE_KEYS, PipelineHead, StageHead, load_head, load_stage_head
 from clew.plans.policy import Policy
 from clew.plans.references import references
+from clew.runs.ids import NAME, NAME_IN_WORDS
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ def _check_names(name: str, section: Section, tree: Tree, problems: Problems) ->
     ]
     for word, origin in places:
         if not re.fullmatch(NAME, word):
-            hint = "names of pipelines and stages are made of letters, digits, '.', '_' and '-'"
-            problems.add(f"{word!r} cannot be a name", origin.where, hint)
+            problems.add(f"{word!r} cannot be a name", origin.where, f"a name is made of {NAME_IN_WORDS}")
 
 
 def _stage(name: str, node: Node, section: Section, around: Tree, problems: Problems) -> Stage:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from clew.config import config
+from clew.config import Spelled, config
 from clew.errors import UserError
 from clew.remote.hub import HubLocation
 
@@ -18,7 +18,7 @@ PART_NAMES: tuple[Part, ...] = ("artifacts", "checkpoints", "run")
 class PushConfig:
     """Where to send a run while it goes on and when it ends; it cannot fail or delay the run."""
 
-    to: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9+.:-]*://.+$")]
+    to: Annotated[str, Spelled(r"^[A-Za-z][A-Za-z0-9+.:-]*://.+$", "like SCHEME://PLACE")]
     """hf://OWNER/REPO, s3://BUCKET/PATH, file:///PATH or another URL of fsspec; {run} in it becomes the run's name."""
     what: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=lambda: list(PART_NAMES))
     """The run's outputs, its newest and best checkpoint, and its own files; it can be resumed with the last two."""

@@ -20,10 +20,10 @@ from clew.remote.manifest import Entry
 from clew.remote.objects import NO_SPACE
 from clew.runs import FINAL, Owner, Run, RunInfo, RunState, State, Workspace
 from clew.runs.files import read_json, sync_directory, sync_tree, write_json
+from clew.runs.ids import NAME, NAME_IN_WORDS
 from clew.runs.run import FOLDERS
 from clew.runs.states import OWNED
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PATHS = re.compile(
     r"run\.json|config\.yaml|origins\.json|result\.json|journal/\d+-\d+\.jsonl"
     r"|checkpoints/step-\d+/(?!\.).+|artifacts/(?!\.).+"
@@ -89,8 +89,10 @@ def _run_files(head: Head | None, url: str) -> dict[str, Entry]:
 
 
 def _target(workspace: Workspace, name: str, url: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise UserError(f"{name!r} cannot be the name of a run", where=url, hint="give it one with --name")
+    if not re.fullmatch(NAME, name):
+        raise UserError(
+            f"{name!r} cannot be the name of a run", where=url, hint=f"give it one with --name, made of {NAME_IN_WORDS}"
+        )
     if (workspace.plans / name).exists():
         raise UserError(f"a pipeline named {name!r} exists already", where=url, hint="choose another --name")
     return workspace.runs / name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from clew.cli.text import figures, number, one_line, size
+from clew.errors import cause
 from clew.reports.formats import clean, to_float
 from clew.runs import Event
 from clew.session.commands import APPLIED
@@ -144,7 +145,7 @@ def _switched(event: Event) -> Told:
 
 
 def _failure(event: Event) -> Told:
-    return f"{event.get('error')}: {event.get('reason')}", "bad"
+    return cause(str(event.get("error")), str(event.get("reason"))), "bad"
 
 
 _TELLERS: Mapping[str, Callable[[Event], Told]] = {

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from clew.checkpoints import CheckpointStore
-from clew.config import config
+from clew.config import Spelled, config
 from clew.errors import UserError, did_you_mean
 from clew.merging.methods.average import Average
 from clew.runs import Run
@@ -23,7 +23,7 @@ class Swa(Average):
     taken (the later ones, at a constant or cyclic learning rate) is for the run to decide.
     """
 
-    trajectory: Annotated[str, Field(pattern=r"^(run:[^@]+)?$")] = ""
+    trajectory: Annotated[str, Spelled(r"^(run:[^@]+)?$", "like run:NAME")] = ""
     """The run whose checkpoints are averaged, as run:NAME; empty takes only what models names."""
     steps: list[Annotated[int, Field(ge=0)]] | None = None
     """The checkpoints of the trajectory; null takes all that there are when the merge is asked for."""
