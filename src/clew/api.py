@@ -503,7 +503,8 @@ def _failure(state: State, results: Mapping[str, StageResult], done: Mapping[str
     """The failure of the stage that gave the pipeline its state."""
     for stage, item in results.items():
         if item.error is not None:
-            return Failure("stage", f"stage {stage}: {item.error}")
+            return Failure("stage", f"stage {stage}: {item.error}", lasting=item.failure.lasting)
         if item.state is state and (failure := done[stage].failure):
-            return Failure("stage", f"stage {stage} ({done[stage].run}): {cause(failure)}", failure.log_tail)
+            reason = f"stage {stage} ({done[stage].run}): {failure.cause}"
+            return Failure("stage", reason, failure.log_tail, lasting=failure.lasting)
     return Failure(state.value, "stop was asked for" if state is State.STOPPED else f"the pipeline is {state}")

@@ -119,7 +119,7 @@ def test_show_tells_an_error_for_people_in_its_own_words(clew: Cli, project: Pat
     failed = clew("run", "count.yaml", "--name", "a", "fail_at=7")
     out = clew("show", "a").out
     assert "reason       basket: no more apples (buy some)\n" in out
-    assert "a failed: basket: no more apples (buy some); go on with" in failed.out + failed.err
+    assert "a failed: basket: no more apples (buy some); mend that" in failed.out + failed.err
 
 
 def test_show_a_run_of_a_pipeline(clew: Cli) -> None:

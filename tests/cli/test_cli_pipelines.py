@@ -56,7 +56,8 @@ def test_a_stage_that_cannot_start_fails_the_pipeline(clew: Cli, project: Path) 
     failed = clew("run", "late.yaml")
     assert failed.code == 1
     assert failed.err == (
-        "clew: late failed: stage b: to is below zero count up, not down; go on with: clew resume late\n"
+        "clew: late failed: stage b: to is below zero count up, not down; mend that, then clew resume late "
+        "(if only another config helps: change the file, and clew run it again)\n"
     )
 
 

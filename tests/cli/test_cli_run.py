@@ -62,6 +62,44 @@ def test_a_run_that_fails(clew: Cli, project: Path) -> None:
     assert "a: failed at step 7" in failed.out
 
 
+READING = '''
+"""A job that reads a file."""
+
+from pathlib import Path
+
+import clew
+
+
+@clew.job
+def read(session: clew.Session[clew.JobConfig]) -> clew.Outcome:
+    """Read."""
+    if not Path("data.txt").exists():
+        raise clew.UserError("there is no data", where="data.txt", hint="make it")
+    return clew.Outcome(metrics={"bytes": float(Path("data.txt").stat().st_size)})
+'''
+MEND = "mend that, then clew resume {} (if only another config helps: {})"
+
+
+def test_a_run_that_can_only_fail_so_again_is_to_be_mended_before_it_is_resumed(clew: Cli, project: Path) -> None:
+    (project / "read.py").write_text(READING)
+    (project / "read.yaml").write_text("job: read.py:read\n")
+    way = MEND.format("a", "clew fork a key=value, or clew run FILE key=value --name NAME")
+    failed = clew("run", "read.yaml", "--name", "a")
+    assert (failed.code, failed.err) == (1, f"clew: a failed: data.txt: there is no data (make it); {way}\n")
+    assert Run(project / "runs/a").result.failure.lasting
+    assert clew("show", "a").out.endswith(f"next         {way}\n")
+    (project / "data.txt").write_text("four")
+    assert clew("resume", "a").out.endswith("metrics: bytes 4\n")
+
+
+def test_so_is_a_pipeline_with_such_a_run(clew: Cli, project: Path) -> None:
+    (project / "read.py").write_text(READING)
+    (project / "pipeline.yaml").write_text("pipeline: p\nstages:\n  a: {job: read.py:read}\n")
+    failed = clew("run", "pipeline.yaml")
+    way = MEND.format("p", "change the file, and clew run it again")
+    assert failed.err == f"clew: p failed: stage a (p.a): data.txt: there is no data (make it); {way}\n"
+
+
 def test_a_failed_run_is_resumed_from_its_checkpoint(clew: Cli, project: Path) -> None:
     clew("run", "count.yaml", "--name", "a", "fail_at=7")
     failed = clew("resume", "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clew.api import cause
+from clew.cli.advice import ends_so_again, way_on
 from clew.cli.reporting import report_plan
 from clew.cli.text import clock, figures, one_line, print_table
 from clew.config.layers import word_of
@@ -68,6 +69,8 @@ def exit_code(result: JobResult) -> int:
     if result.status == State.COMPLETED:
         return 0
     why = f": {one_line(cause(result.failure), _LONGEST)}" if result.failure else ""
-    text = f"{result.run} {result.status}{why}; go on with: clew resume {result.run}"
+    mend = ends_so_again(result)
+    way = way_on(result.run, mend=mend, is_plan=result.job == "pipeline")
+    text = f"{result.run} {result.status}{why}; {'' if mend else 'go on with: '}{way}"
     Logger("clew.cli").error(text, run=result.run, status=result.status)
     return 1

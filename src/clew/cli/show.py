@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clew.checkpoints import CheckpointStore
+from clew.cli.advice import ends_so_again, way_on
 from clew.cli.finding import find, workspace_of
 from clew.cli.latest import latest
 from clew.cli.text import age, clock, number, size
@@ -64,7 +65,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
             yield "", f"| {line}"
     elif stored.reason and state not in ACTIVE:
         yield "reason", stored.reason
-    if next_step := _next(run, state):
+    last = result if result is not None and result.attempts == stored.attempt else None
+    if next_step := _next(run, state, mend=ends_so_again(last)):
         yield "next", next_step
 
 
@@ -153,9 +155,9 @@ def _outputs(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
         label = ""
 
 
-def _next(run: Run, state: State) -> str:
+def _next(run: Run, state: State, *, mend: bool) -> str:
     if state in RESUMABLE or state is State.CREATED:
-        return f"clew resume {run.id}"
+        return way_on(run.id, mend=mend)
     if state is State.PAUSED:
         return f"clew resume {run.id} lets it go on, clew stop {run.id} ends it"
     if state in ACTIVE:

@@ -36,7 +36,7 @@ class StageResult:
         if self.error is not None:
             # Only what went wrong with a run that was there can pass: the rest comes out the same again.
             lasting = isinstance(self.error, UserError) or self.run is None
-            return Failure(type(self.error).__name__ if lasting else "killed", str(self.error))
+            return Failure(type(self.error).__name__ if lasting else "killed", str(self.error), lasting=lasting)
         result = self.run.result if self.run else None
         now = self.run.states.read() if self.run else None
         if result is not None and result.failure is not None and now and result.attempts == now.attempt:

@@ -38,6 +38,8 @@ class Failure:
     """The signal that ended the worker, such as ``SIGKILL``; None when it was none."""
     out_of_memory: bool | None = None
     """Whether memory ran out; None when nobody can tell."""
+    lasting: bool = False
+    """Whether it ends so again until what it is about is mended: a config, data or a model that cannot be used."""
 
     @property
     def cause(self) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TypeVar
 
-from clew.errors import ClewError, missing_library
+from clew.errors import ClewError, UserError, missing_library
 from clew.logs.logger import Logger
 from clew.logs.piping import Printed
 from clew.logs.redaction import Redactor
@@ -213,6 +213,7 @@ class Attempt(Lifecycle):
             reason_of(error),
             tail or _trace(raised),
             out_of_memory=isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError",
+            lasting=isinstance(error, UserError),
         )
 
     def _finish(self, end: End) -> None:
