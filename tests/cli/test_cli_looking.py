@@ -54,6 +54,22 @@ def test_ls_for_programs(clew: Cli) -> None:
     assert entry["metrics"] == {"loss": 0.1}
 
 
+def test_ls_says_which_runs_are_replays_and_of_what(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    assert clew("fork", "a", "--at", "5", "--name", "b", "--hold").code == 0
+    assert clew("resume", "b").code == 0
+    assert clew("replay", "b", "--name", "again").code == 0
+    jobs = {line.split()[0]: line for line in clew("ls").out.splitlines()[1:]}
+    assert {name: line.partition("(")[2].partition(")")[0] for name, line in jobs.items()} == {
+        "a": "",
+        "b": "",
+        "again-of-a": "replay of a",
+        "again": "replay of b",
+    }
+    told = {one["id"]: one["replay_of"] for one in json.loads(clew("ls", "--json").out)}
+    assert told == {"a": None, "b": None, "again-of-a": "a", "again": "b"}
+
+
 def test_a_damaged_run_does_not_hide_the_others(clew: Cli, project: Path) -> None:
     clew("run", "count.yaml", "--name", "a")
     clew("run", "count.yaml", "--name", "b")

@@ -58,6 +58,7 @@ def _entry(run: Run) -> dict[str, Any]:
         "metrics": now.metrics,
         "pipeline": info.plan,
         "stage": info.stage,
+        "replay_of": info.replay_of,
     }
 
 
@@ -79,5 +80,6 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     total = f"/{entry['total']}" if entry.get("total") else ""
     step = "" if entry["step"] is None else f"{entry['step']}{total}"
     # A job in a file is known by its file's name; its whole path would fill the table.
-    job = Path(entry["job"]).name
+    copied = f" (replay of {entry['replay_of']})" if entry.get("replay_of") else ""
+    job = Path(entry["job"]).name + copied
     return (entry["id"], job, entry["state"], step, age(time.time() - entry["created"]), headline(entry["metrics"]))
