@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from clew.logs.setup import StderrHandler
+from cradle import Cradle
 
 # How long an example takes says more about what else the machine does than about the code.
 hypothesis.settings.register_profile("clew", deadline=None)
@@ -20,6 +21,21 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("CLEW_WORKSPACE", "CLEW_LOG", "CLEW_LOG_FORMAT", "CLEW_SECRETS"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def cradle() -> Iterator[Cradle]:
+    """What bears the processes of tests that ask for ``borne``."""
+    made = Cradle()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def borne(cradle: Cradle) -> Iterator[None]:
+    """Processes of Python that a test starts have imported everything before; see :mod:`cradle`."""
+    with cradle.opened():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 from support import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("borne")]
 
 TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 60, "validation_size": 10, "test_size": 10}
 CASES = {

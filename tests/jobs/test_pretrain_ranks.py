@@ -26,6 +26,8 @@ TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 60, "validation_s
 ASKING = {"every": 6, "limit": 4, "generation": {"max_new_tokens": 4}, "best_by": "exact"}
 TOLERANCE = 1e-5
 
+pytestmark = pytest.mark.usefixtures("borne")
+
 
 def create(workspace: Workspace, name: str, ranks: int = 1, **more) -> Run:
     config = {

@@ -13,7 +13,7 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 TASK = {"type": "arithmetic", "max_operand": 30, "train_size": 200, "validation_size": 20, "test_size": 20}
 RUNTIME = {"device": "cpu", "threads": 1}
