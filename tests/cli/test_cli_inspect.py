@@ -88,6 +88,22 @@ def guess(session: clew.Session[GuessConfig]) -> clew.Outcome:
 '''
 
 
+SLOW = """
+
+def is_to_stop():
+    return any('"stop"' in path.read_text() for path in Path("runs").glob("*/inbox/*"))
+
+
+def slow(self, ids, *, tokens=False):
+    while not Path("gate").exists() and not is_to_stop():
+        time.sleep(0.01)
+    return self.score_quickly(ids, tokens=tokens)
+
+
+Guesser.score = slow
+"""
+
+
 @pytest.fixture
 def guesses(project: Path) -> Path:
     (project / "guess.py").write_text(JOB)
@@ -124,6 +140,9 @@ def test_a_live_run_looks_at_its_samples_and_goes_on(guesses: Path, clew: Cli, s
     refused = clew("inspect", "a", "--split", "valid")
     assert (refused.code, refused.err) == (2, "clew: a: inspect rejected: there is no split 'valid'\n")
 
+    late = clew("inspect", "a", "--at", "9", "--deadline", "0.1")
+    assert (late.code, late.err.partition(";")[0]) == (1, "clew: a: it has not answered within 0.1 s")
+
     # A step that has passed is looked at by a fork, which disturbs nobody and is gone afterwards.
     assert clew("inspect", "a", "--at", "4", "--no-tokens").code == 0
     assert seen(guesses) == [(4, 4.0), (7, 7.0)]
@@ -145,6 +164,19 @@ def test_a_run_that_is_over_is_looked_at_by_a_fork(guesses: Path, clew: Cli) -> 
     assert lines == ["sample 2: loss 10.2, length 2, cluster 3", "  2: yes« no»", ""]
     assert clew("samples", "a", "--map").code == 0
     assert [path.name for path in (guesses / "runs").iterdir()] == ["a"]
+
+
+def test_a_fork_that_takes_too_long_leaves_what_it_has_seen(guesses: Path, clew: Cli) -> None:
+    (guesses / "guess.py").write_text(JOB.replace("    def score(", "    def score_quickly(") + SLOW)
+    assert clew("run", "guess.yaml", "--name", "a", "to=4").code == 0
+    late = clew("inspect", "a", "--wait", "--no-tokens", "--deadline", "0.1")
+    assert late.code == 1
+    assert late.err == ("clew: a: it was not done within 0.1 s\n  clew inspect goes on with what was seen until then\n")
+    assert [path.name for path in (guesses / "runs").iterdir()] == ["a"]
+    assert seen(guesses) == []
+    (guesses / "gate").touch()
+    assert clew("inspect", "a", "--wait", "--no-tokens", "--deadline", "60").code == 0
+    assert seen(guesses) == [(4, 4.0)]
 
 
 def test_a_fork_goes_on_with_what_the_run_had_seen_of_these_weights(guesses: Path, clew: Cli) -> None:

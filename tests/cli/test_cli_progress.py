@@ -12,8 +12,9 @@ from rich.console import Console
 
 from clew.cli import progress as module
 from clew.cli.bars import Bars
+from clew.cli.displays import SILENCE_SECONDS, Lines
 from clew.cli.interrupt import Interrupt
-from clew.cli.progress import Lines, Progress, ProgressWatcher, Tracked
+from clew.cli.progress import Progress, ProgressWatcher, Tracked, loading
 from clew.cli.text import age, clock, headline, number, one_line, size
 from clew.runs import RunInfo, State, create_run
 
@@ -252,3 +253,86 @@ def test_a_later_attempt_without_a_checkpoint_is_said_to_begin_anew(tmp_path: Pa
     journal.add(event("restore", 1.0, step=0, attempt=2))
     tracked.poll()
     assert tracked.news() == ["begins anew: it has no checkpoint that can be used"]
+
+
+def test_a_run_that_loads_for_long_says_so_once(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    watcher = ProgressWatcher(Lines(), Interrupt())
+    watcher.started("a", journal.run)
+    journal.add(event("attempt", number=1))
+    said = [len(capsys.readouterr().out.splitlines())]
+    for _ in range(8):
+        now += 1.0
+        watcher.tick()
+        said.append(len(capsys.readouterr().out.splitlines()))
+    assert said == [1, 0, 0, 1, 0, 0, 0, 0, 0]
+    journal.add(event("horizon", total=10, unit="step"), event("restore", 0.0, step=0))
+    now += 1.0
+    watcher.tick()
+    assert "loading" not in capsys.readouterr().out
+
+
+def test_what_is_loaded_is_told_in_the_words_of_the_job(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
+    tracked = Tracked("a", journal.run)
+    lines = Lines()
+    lines.begin(tracked)
+    tracked.since -= SILENCE_SECONDS
+    lines.load(tracked)
+    assert capsys.readouterr().out.splitlines()[1:] == ["a: loading what count needs"]
+    assert loading("/here/my_job.py:guess") == "loading what guess needs"
+
+
+def test_an_attempt_is_loaded_when_it_says_more_than_that_it_has_begun() -> None:
+    progress = after(event("attempt", 5.0, number=1), event("changed", 5.0, keys={}), event("layout", 6.0, ranks=1))
+    assert (progress.is_loaded, progress.since) == (False, 5.0)
+    progress.take(event("restore", 9.0, step=0))
+    assert progress.is_loaded
+    progress.take(event("attempt", 20.0, attempt=2, number=2))
+    assert (progress.is_loaded, progress.since) == (False, 20.0)
+    progress.take(event("settings", 21.0, attempt=2, keys={}))
+    assert progress.is_loaded
+
+
+def test_a_resumed_run_loads_until_its_own_attempt_says_something(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for state in (None, State.STOPPED, None):
+        if state is None:
+            number = journal.run.states.queue()
+        else:
+            journal.run.states.move(state, attempt=number)
+    journal.add(event("restore", 0.0, step=0), metric(1.0, 5))
+    tracked = Tracked("a", journal.run)
+    tracked.poll()
+    assert (tracked.attempt, tracked.is_loading) == (2, True)
+    journal.path = journal.path.with_name("2-0.jsonl")
+    journal.add(event("attempt", 2.0, attempt=2, number=2), event("restore", 3.0, attempt=2, step=5))
+    tracked.poll()
+    assert not tracked.is_loading
+
+
+def test_bars_count_the_seconds_of_loading_and_then_the_steps(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    screen = io.StringIO()
+    bars = Bars(Console(file=screen, force_terminal=True, width=120, legacy_windows=False))
+    watcher = ProgressWatcher(bars, Interrupt(), interval=0.0)
+
+    def shown() -> str:
+        start = screen.tell()
+        with bars:
+            pass
+        return screen.getvalue()[start:]
+
+    watcher.started("a", journal.run)
+    now += 12.0
+    watcher.tick()
+    assert "starting (loading what count needs, 0:12)" in shown()
+    journal.add(event("horizon", total=10, unit="step"), event("restore", 0.0, step=0))
+    watcher.tick()
+    after_loading = shown()
+    assert "0/10 step" in after_loading and "loading" not in after_loading

@@ -68,6 +68,18 @@ def test_each_look_reads_only_what_is_new(story: Story) -> None:
     assert (first.points, second.points) == (((1, 2.0),), ((1, 2.0), (2, 1.0)))
 
 
+def test_a_run_that_loads_what_it_needs_says_so(tmp_path: Path) -> None:
+    story = Story(tmp_path / "runs")
+    journal = story.begin()
+    journal.flush()
+    watched = Watched(story.run)
+    standing = watched.look().standing
+    assert [part.partition(", ")[0] for part in standing if "loading" in part] == ["loading what sft needs"]
+    journal.write("restore", step=0)
+    journal.close()
+    assert not any("loading" in part for part in watched.look().standing)
+
+
 def test_what_a_later_attempt_does_again_is_forgotten(tmp_path: Path) -> None:
     watched = Watched(told(tmp_path / "runs").run)
     watched.wanted = "lr"

@@ -48,18 +48,25 @@ class Bars:
             escape(tracked.label),
             total=None,
             mark=" ",
-            count="starting" if tracked.attempt == 1 else f"attempt {tracked.attempt}",
+            count="",
             speed="",
             figure="",
             left="",
         )
-        self.update(tracked)
+        if tracked.is_loading:
+            self.load(tracked)
+        else:
+            self.update(tracked)
+
+    def load(self, tracked: Tracked) -> None:
+        """Say in the place of the steps what it does, and for how long."""
+        does = "starting" if tracked.attempt <= 1 else f"attempt {tracked.attempt} starts"
+        passed = clock(time.monotonic() - tracked.since)
+        self._bars.update(self._tasks[tracked.label], count=f"{does} ({tracked.loading}, {passed})")
 
     def update(self, tracked: Tracked) -> None:
         """Move the bar."""
         progress = tracked.progress
-        if progress.attempt == 0:
-            return
         self._bars.update(
             self._tasks[tracked.label],
             completed=progress.step,

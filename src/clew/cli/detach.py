@@ -14,9 +14,10 @@ from pathlib import Path
 
 from clew import api
 from clew.cli.attendant import TerminalAttendant
+from clew.cli.displays import Lines, Quiet
 from clew.cli.interrupt import Interrupt
 from clew.cli.outcome import conclude_plan
-from clew.cli.progress import Lines, ProgressWatcher, Quiet
+from clew.cli.progress import ProgressWatcher
 from clew.errors import ClewError, RunFailed
 from clew.logs.logger import Logger
 from clew.logs.piping import log_pipe, wait_for_end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,18 +30,21 @@ def configure(parser: Parser, verb: str) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
     parser.add_argument("--no-tokens", action="store_true", help="leave the losses of single tokens out")
     parser.add_argument("--csv", action="store_true", help="write samples.csv as well")
+    parser.add_argument("--wait", action="store_true", help="return when the outcome is known, as it does without this")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="wait so long at the most")
 
 
 def main(arguments: Namespace) -> int:
     """Ask a live run, or a fork that is made for it; then print the figures and where everything is."""
     workspace = workspace_of(arguments)
     run = find_run(workspace, arguments.name, purpose="has no weights of its own")
+    seconds = math.inf if arguments.deadline is None else arguments.deadline
     if _is_for_the_run(run, arguments.at):
-        result = _ask(run, _given(arguments), int(arguments.at) if arguments.at else None)
+        result = _ask(run, _given(arguments), int(arguments.at) if arguments.at else None, seconds)
     else:
         from clew.cli.looking_back import look_back
 
-        result = look_back(run, _given(arguments), arguments.at, workspace)
+        result = look_back(run, _given(arguments), arguments.at, workspace, seconds)
     from clew.inspection.published import inspections
 
     found = next(one for one in inspections(run.path) if one.path == run.path / result["path"])
@@ -68,10 +72,10 @@ def _is_for_the_run(run: Run, at: str | None) -> bool:
     return at.isdigit() and all(one.step != int(at) for one in CheckpointStore(run.checkpoints).all())
 
 
-def _ask(run: Run, args: Mapping[str, Any], at: int | None) -> Mapping[str, Any]:
+def _ask(run: Run, args: Mapping[str, Any], at: int | None, seconds: float) -> Mapping[str, Any]:
     with Looking(run) as looking:
         looking.command = LiveRun(run).send("inspect", args, When(at)).id
-        looking.wait()
+        looking.wait(seconds)
     return looking.result()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from clew.cli.text import is_terminal
+from clew.cli.displays import SILENCE_SECONDS
+from clew.cli.progress import loading
+from clew.cli.text import clock, is_terminal
 from clew.errors import RunFailed
 from clew.logs.setup import present
 from clew.runs import Event, JournalTail, Run, State
@@ -35,6 +38,7 @@ class Looking:
     def __init__(self, run: Run, name: str = "") -> None:
         sizes = {path.name: path.stat().st_size for path, *_ in journal_files(run.path / "journal")}
         self.command = ""
+        self._loading: tuple[str, float] | None = None
         self.answer: Event | None = None
         self._run = run
         self._name = name or run.id
@@ -43,7 +47,7 @@ class Looking:
         self._task: TaskID | None = None
         self._said: tuple[str, int] = ("", 0)
 
-    def __enter__(self) -> Looking:
+    def __enter__(self) -> Self:
         if is_terminal() and present().level != "quiet":
             from rich.progress import Progress
 
@@ -57,8 +61,9 @@ class Looking:
         if self._bar is not None:
             self._bar.stop()
 
-    def wait(self) -> None:
-        """Return when the command is settled; RunFailed if the run ends before."""
+    def wait(self, seconds: float = math.inf) -> None:
+        """Return when the command is settled; RunFailed if the run ends before, or the time is up."""
+        deadline = time.monotonic() + seconds
         while True:
             state = self._run.state  # before the journal: what is settled before the end is seen
             self.tick()
@@ -66,6 +71,9 @@ class Looking:
                 return
             if state not in OWNED:
                 raise RunFailed(f"the run ended before it could do that: {state}", where=self._name)
+            if time.monotonic() > deadline:
+                what = f"it has not answered within {seconds:g} s; the command {self.command} still waits"
+                raise RunFailed(what, where=self._name)
             time.sleep(_POLL_SECONDS)
 
     def result(self) -> Mapping[str, Any]:
@@ -77,7 +85,8 @@ class Looking:
         return result
 
     def started(self, label: str, run: Run) -> None:
-        """Show nothing."""
+        """Know that its worker loads what it needs, until it says how far it is."""
+        self._loading = loading(run.info.job), time.monotonic()
 
     def reused(self, label: str, run: Run) -> None:
         """Show nothing."""
@@ -90,9 +99,23 @@ class Looking:
         """Read on."""
         for event in self._tail.poll():
             if event["kind"] == "progress":
+                self._loading = None
                 self._show(event["done"], event["total"], event["what"])
             elif event["kind"] == "command" and event.get("id") == self.command:
-                self.answer = event
+                self._loading, self.answer = None, event
+        if self._loading is not None:
+            self._show_loading(*self._loading)
+
+    def _show_loading(self, does: str, since: float) -> None:
+        """As a line, once, when it is worth one."""
+        passed = time.monotonic() - since
+        if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task(self._name, total=None)
+            self._bar.update(self._task, description=f"{self._name}: {does}, {clock(passed)}")
+        elif passed >= SILENCE_SECONDS and present().level != "quiet":
+            self._loading = None
+            print(f"{self._name}: {does}", flush=True)
 
     def _show(self, done: int, total: int, what: str) -> None:
         """As lines, one for each tenth of the way."""

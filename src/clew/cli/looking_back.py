@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import time
@@ -15,11 +16,30 @@ from clew.errors import RunFailed
 from clew.inspection.published import folder_of
 from clew.runs import Command, Run, Workspace
 from clew.runs.files import link_tree, sync_directory
+from clew.session.commands import APPLIED
 from clew.targets import LocalTarget
 from clew.targets.watching import follow
 
 
-def look_back(run: Run, args: Mapping[str, Any], at: str | None, workspace: Workspace) -> Mapping[str, Any]:
+class _LookingUntil(Looking):
+    """Asks the run to end when the time is up: what it has seen until then is kept."""
+
+    def __init__(self, run: Run, name: str, seconds: float) -> None:
+        super().__init__(run, name)
+        self.is_late = False
+        self._deadline = time.monotonic() + seconds
+
+    def tick(self) -> None:
+        """Read on, and look at the clock."""
+        super().tick()
+        if self.answer is None and not self.is_late and time.monotonic() > self._deadline:
+            self.is_late = True
+            self._run.inbox.send("stop")
+
+
+def look_back(
+    run: Run, args: Mapping[str, Any], at: str | None, workspace: Workspace, seconds: float = math.inf
+) -> Mapping[str, Any]:
     """Have a child that begins where a run was look at its samples, and end.
 
     What it has seen becomes the run's; also what it had seen when it was given up, with which the next one goes on.
@@ -29,13 +49,14 @@ def look_back(run: Run, args: Mapping[str, Any], at: str | None, workspace: Work
         args: Of ``inspect``.
         at: A step, a tag, ``best`` or ``last``; None is the newest checkpoint.
         workspace: Where runs are.
+        seconds: So long it may take; then the child is asked to end, which it does when it has begun.
 
     Returns:
         The result of ``inspect``.
 
     Raises:
         UserError: If there is no such checkpoint, or the inspection is refused.
-        RunFailed: If the child fails before; it is kept then.
+        RunFailed: If the time is up, or the child fails before; it is kept then.
     """
     made = fork(run, at=at, name=f"{run.id}-inspect-{secrets.token_hex(3)}", hold=True, workspace=workspace)
     child = made.child
@@ -45,15 +66,18 @@ def look_back(run: Run, args: Mapping[str, Any], at: str | None, workspace: Work
         if own.is_dir():
             lent.parent.mkdir(exist_ok=True)
             link_tree(own, lent)
-    with Looking(child, run.id) as looking:
+    with _LookingUntil(child, run.id, seconds) as looking:
         looking.command = _ask(child, args)
         follow(LocalTarget().launch(child), looking)
-    if looking.answer is None:
+    if looking.answer is None and not looking.is_late:
         what, hint = f"the child that was to inspect it ended: {child.state}", f"clew logs {child.id} says why"
         raise RunFailed(what, where=run.id, hint=hint)
     for own, lent in places:
         _replace(own, lent)
     shutil.rmtree(child.path)
+    if looking.is_late and (looking.answer is None or looking.answer["outcome"] != APPLIED):
+        what, hint = f"it was not done within {seconds:g} s", "clew inspect goes on with what was seen until then"
+        raise RunFailed(what, where=run.id, hint=hint)
     return looking.result()
 
 

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from clew.cli.displays import Display, Lines, Quiet
 from clew.cli.interrupt import Interrupt
 from clew.cli.screen.telling import tell
 from clew.cli.text import clock, headline, is_terminal
@@ -16,6 +17,8 @@ from clew.logs.setup import present
 from clew.runs import Event, JournalTail, Run, State
 
 _COUNTED = ("metric", "checkpoint")
+_FIRST = ("attempt", "layout", "changed", "went_back")
+"""What an attempt says before it has loaded the libraries and the model that its job needs."""
 _LOUD = ("checkpoint_bad", "checkpoint_fetched")
 """What is said besides how far a run is: it did not go on from where one would think."""
 
@@ -31,6 +34,10 @@ class Progress:
     total: int | None = None
     unit: str = "step"
     paused: bool = False
+    since: float = 0.0
+    """When the present attempt began, in Unix seconds; 0 while nothing is known of it."""
+    is_loaded: bool = False
+    """Whether the present attempt has said more than that it has begun."""
     metrics: dict[str, Any] = field(default_factory=dict)
     _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=50))
 
@@ -40,8 +47,10 @@ class Progress:
             return
         if event["attempt"] > self.attempt:
             self.attempt, self.start, self.paused = event["attempt"], 0, False
+            self.since, self.is_loaded = event["t"], False
             self._marks.clear()
         kind, step = event["kind"], event.get("step")
+        self.is_loaded |= kind not in _FIRST
         if kind == "horizon":
             self.total, self.unit = event["total"], event["unit"]
         elif kind in ("paused", "resumed"):
@@ -116,10 +125,25 @@ class Tracked:
                 self.told.append(f"step {line.step}: {line.text}")
         return bool(events)
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether the attempt has begun, and is not at its work yet, as far as its journal tells."""
+        return self.progress.attempt < self.attempt or not self.progress.is_loaded
+
+    @property
+    def loading(self) -> str:
+        """What it does meanwhile."""
+        return loading(self.run.info.job)
+
     def news(self) -> list[str]:
         """Return what is to be said besides how far it is, once."""
         told, self.told = self.told, []
         return told
+
+
+def loading(job: str) -> str:
+    """Say what a worker does that has begun, and is not at its work yet."""
+    return f"loading what {job.rpartition(':')[2]} needs"
 
 
 def _begins_anew(event: Event) -> bool:
@@ -130,101 +154,6 @@ def _begins_anew(event: Event) -> bool:
 def _is_loud(event: Event) -> bool:
     """Who follows a run hears of what was asked of it, by a fork or from another terminal, and was not done."""
     return event["kind"] in _LOUD or (event["kind"] == "command" and str(event["outcome"]).startswith("rejected"))
-
-
-class Display(Protocol):
-    """Shows runs."""
-
-    def begin(self, tracked: Tracked) -> None:
-        """A run appears."""
-
-    def update(self, tracked: Tracked) -> None:
-        """There is news of it."""
-
-    def end(self, tracked: Tracked, state: State) -> None:
-        """It is over."""
-
-    def note(self, text: str) -> None:
-        """Say something besides."""
-
-    def hold(self) -> None:
-        """Leave the terminal to somebody who asks, until the next run appears."""
-
-
-class Lines:
-    """Plain lines: one at the start, one at every tenth of the way or every ten seconds, and one at the end."""
-
-    def __init__(self, interval: float = 10.0) -> None:
-        self._interval = interval
-        self._said: dict[str, tuple[float, int]] = {}
-        self._resumed: set[str] = set()
-
-    def begin(self, tracked: Tracked) -> None:
-        """Say that the run has started, and where."""
-        self._said[tracked.label] = (time.monotonic(), (tracked.progress.percent or 0) // 10)
-        self._resumed.discard(tracked.label)
-        self.note(f"{tracked.label}: started, attempt {tracked.attempt} ({tracked.run.path})")
-        self._say_where_it_goes_on(tracked)
-
-    def update(self, tracked: Tracked) -> None:
-        """Say how far it is, when it is time to."""
-        self._say_where_it_goes_on(tracked)
-        progress = tracked.progress
-        last, tenth = self._said[tracked.label]
-        now, reached = time.monotonic(), (progress.percent or 0) // 10
-        if reached != tenth or now - last >= self._interval:
-            self._said[tracked.label] = (now, reached)
-            self.note(f"{tracked.label}: {progress}")
-
-    def end(self, tracked: Tracked, state: State) -> None:
-        """Say how it ended."""
-        self._say_where_it_goes_on(tracked)
-        progress, seconds = tracked.progress, time.monotonic() - tracked.since
-        parts = [f"{state} at {progress.unit} {progress.step} after {clock(seconds)}", headline(progress.metrics)]
-        self.note(f"{tracked.label}: {', '.join(part for part in parts if part)}")
-
-    def note(self, text: str) -> None:
-        """Print a line."""
-        print(text, flush=True)
-
-    def hold(self) -> None:
-        """Lines are in nobody's way."""
-
-    def _say_where_it_goes_on(self, tracked: Tracked) -> None:
-        """Once, when the attempt has restored a checkpoint; the journal tells it a while after the start."""
-        progress = tracked.progress
-        if progress.attempt == tracked.attempt and progress.start and tracked.label not in self._resumed:
-            self._resumed.add(tracked.label)
-            self.note(f"{tracked.label}: goes on from {progress.unit} {progress.start}")
-
-
-class Quiet:
-    """Shows nothing, but to somebody who is asked."""
-
-    def __init__(self) -> None:
-        self._asks = False
-        self._last = ""
-
-    def begin(self, tracked: Tracked) -> None:
-        """Show nothing."""
-        self._asks = False
-
-    def update(self, tracked: Tracked) -> None:
-        """Show nothing."""
-
-    def end(self, tracked: Tracked, state: State) -> None:
-        """Show nothing."""
-
-    def note(self, text: str) -> None:
-        """Keep it to oneself, unless somebody is asked."""
-        self._last = text
-        if self._asks:
-            print(text, flush=True)
-
-    def hold(self) -> None:
-        """Show what the question is about: what was said last."""
-        self._asks = True
-        print(self._last, flush=True)
 
 
 class ProgressWatcher:
@@ -260,8 +189,11 @@ class ProgressWatcher:
         if time.monotonic() - self._looked >= self._interval:
             self._looked = time.monotonic()
             for tracked in self._active.values():
-                if tracked.poll():
-                    self._say_news(tracked)
+                has_news = tracked.poll()
+                self._say_news(tracked)
+                if tracked.is_loading:
+                    self._display.load(tracked)
+                elif has_news:
                     self._display.update(tracked)
         if self._interrupt.pending:
             self._display.note(self._what_happens())

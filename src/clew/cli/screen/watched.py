@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clew.cli.progress import Progress
+from clew.cli.progress import Progress, loading
 from clew.cli.screen.kin import Kin, Relative
 from clew.cli.screen.log_tail import LogTail
 from clew.cli.screen.telling import Line, tell
-from clew.cli.text import PREFERRED, number
+from clew.cli.text import PREFERRED, clock, number
 from clew.errors import ClewError
 from clew.reports.formats import clean, clip, spoken, to_float
 from clew.reports.series import Point, Series
@@ -184,6 +185,8 @@ class Watched:
         progress = self.progress
         total = f"/{progress.total} ({progress.percent} %)" if progress.total else ""
         yield f"{progress.unit} {progress.step}{total}"
+        if state in ACTIVE and progress.attempt and not progress.is_loaded:
+            yield f"{loading(self.run.info.job)}, {clock(max(0.0, time.time() - progress.since))}"
         if state not in ACTIVE or progress.paused:
             return
         yield progress.speed
