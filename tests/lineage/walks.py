@@ -35,6 +35,8 @@ class WalkConfig(clew.JobConfig):
     """What a step forgets."""
     every: Annotated[int, clew.NOT_HASHED] = 5
     """Save after so many steps."""
+    halfway: Annotated[bool, clew.NOT_HASHED] = False
+    """Save halfway, too."""
     log_every: Annotated[int, clew.NOT_HASHED] = 1
     """Log after so many steps: the mean position since the last time."""
     pause: float = 0.0
@@ -149,7 +151,8 @@ def go(session: Session[WalkConfig], walk: Walk | None = None) -> Walk:
     """Walk to the end."""
     config = session.config
     walk = walk or Walk(config)
-    session.attach(walk, clew.CheckpointConfig(every=config.every), LiveConfig(digest_every=1))
+    policy = clew.CheckpointConfig(every=config.every, halfway=config.halfway)
+    session.attach(walk, policy, LiveConfig(digest_every=1))
     session.horizon(walk.last)
     while walk.done < walk.last:
         walk.step()

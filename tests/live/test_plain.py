@@ -79,7 +79,7 @@ def test_a_program_that_fell_goes_on_bitwise(kind: str, typed: Path) -> None:
     assert same(weights(whole.model), weights(torn.model))
     assert curve(runs[0]) == curve(runs[1])
     assert list(curve(runs[0])) == [3, 6, 9, 12]
-    assert [event["step"] for event in runs[1].events("restore")] == [0, 5]
+    assert [event["step"] for event in runs[1].events("restore")] == [0, 7]
     digests = [[(event["weights"], event["optimizer"]) for event in run.events("digest")] for run in runs]
     assert digests[0] == digests[1] != []
 
@@ -229,11 +229,29 @@ def test_a_loss_that_is_not_finite_fails_the_run_at_the_next_log(typed: Path) ->
         return model[0]
 
     with pytest.raises(clew.RunFailed, match="the loss is no longer finite at step 9"):
+        train(make, at=poison, checkpoint=clew.CheckpointConfig(every=5, halfway=False))
+    assert sorted(path.name for path in (typed / "runs/p/checkpoints").glob("step-*")) == ["step-00000005"]
+
+
+def test_weights_that_are_not_finite_are_not_saved_though_the_loss_still_was(typed: Path) -> None:
+    def poison(session: clew.Session[Any], now: int) -> None:
+        if now == 7:
+            with torch.no_grad():
+                model[0].model[0].weight[0, 0] = torch.inf
+
+    model: list[Any] = []
+
+    def make() -> Program:
+        model[:] = [mlp()]
+        return model[0]
+
+    with pytest.raises(clew.RunFailed, match="the weights are no longer finite at step 7"):
         train(make, at=poison)
     assert sorted(path.name for path in (typed / "runs/p/checkpoints").glob("step-*")) == ["step-00000005"]
 
 
-def test_a_loss_that_is_not_finite_rolls_back_where_that_is_wanted(typed: Path) -> None:
+@pytest.mark.parametrize(("halfway", "at"), [(True, 7), (False, 9)])
+def test_a_loss_that_is_not_finite_rolls_back_where_that_is_wanted(halfway: bool, at: int, typed: Path) -> None:
     def poison(session: clew.Session[Any], now: int) -> None:
         if now == 7:
             with torch.no_grad():
@@ -245,10 +263,11 @@ def test_a_loss_that_is_not_finite_rolls_back_where_that_is_wanted(typed: Path) 
         model[:] = [mlp()]
         return model[0]
 
-    program = train(make, at=poison, live=LiveConfig(on_nan="rollback"))
+    policy = clew.CheckpointConfig(every=5, halfway=halfway)
+    program = train(make, at=poison, live=LiveConfig(on_nan="rollback"), checkpoint=policy)
     run = Run(typed / "runs/p")
     assert run.state is State.COMPLETED
-    assert [(event["verb"], event["at"]) for event in run.events("command")] == [("reset", 9)]
+    assert [(event["verb"], event["at"]) for event in run.events("command")] == [("reset", at)]
     assert all(one.isfinite().all() for one in weights(program.model).values())
 
 

@@ -19,6 +19,7 @@ from clew.data.feed import Feed
 from clew.errors import DataError, NotFinite, UserError
 from clew.health.probe import HealthProbe
 from clew.inspection.samples import Selection
+from clew.live.finite import are_finite
 from clew.live.torch_data import Samples
 from clew.live.torch_numbers import Numbers
 from clew.live.torch_parts import Parts, storable
@@ -27,6 +28,8 @@ from clew.session.settings import STEPS, Setting
 
 STATE = "program"
 """Stem of the files with a program's state, in which ``models`` leads to the weights."""
+
+_STEADIER = "lower the learning rate, or clip gradients"
 
 
 class TorchTraining:
@@ -126,7 +129,7 @@ class TorchTraining:
         if not math.isfinite(means.get("loss", 0.0)):
             raise NotFinite(
                 f"the loss is no longer finite at step {self.step_number}",
-                hint="lower the learning rate, or clip gradients",
+                hint=_STEADIER,
             )
         return means
 
@@ -171,7 +174,7 @@ class TorchTraining:
         """Write the complete state.
 
         Raises:
-            NotFinite: If the loss was not finite: such a state is not worth coming back to.
+            NotFinite: If the loss was not finite, or the weights are not: such a state is not worth coming back to.
         """
         with self.idle():
             save_state(directory, STATE, self._state())
@@ -262,6 +265,8 @@ class TorchTraining:
 
     def _state(self) -> dict[str, Any]:
         self.measure()
+        if not are_finite(one for one in self.parts.whole.parameters() if one.requires_grad):
+            raise NotFinite(f"the weights are no longer finite at step {self.step_number}", hint=_STEADIER)
         return {
             **self.parts.state(),
             "numbers": {name: numbers.state() for name, numbers in self._numbers.items()},

@@ -96,10 +96,9 @@ def digests(trainer: Trainer) -> dict[str, str]:
 
 def weights_are_finite(trainer: Trainer) -> bool:
     """Whether all that is trained is finite; this waits for the device, once."""
-    import torch
+    from clew.live.finite import are_finite
 
-    trained = [one.detach() for one in trainer.model.parameters() if one.requires_grad]
-    return bool(torch.stack([torch.isfinite(one).all() for one in trained]).all()) if trained else True
+    return are_finite(one for one in trainer.model.parameters() if one.requires_grad)
 
 
 def is_adapter(trainer: Trainer) -> bool:
