@@ -631,6 +631,21 @@ def test_a_run_that_was_resumed_differently_is_repeated_bit_by_bit(workspace):
 
 
 @pytest.mark.slow
+def test_a_run_that_saves_halfway_is_repeated_bit_by_bit_and_forked_from_there(workspace):
+    run = made(workspace, halfway=True)
+    ask(run, "reset", at=8, to="last")
+    attempt(run, killed_at=11)
+    assert [event["result"]["source"] for event in run.events("command")] == ["@7"]
+    attempt(run)
+    assert ([event["step"] for event in run.events("restore")], saved(run)) == ([0, 10], [5, 10, 12])
+    child = api.fork(run, at=12, hold=True, name="child", overrides=["steps=14"], workspace=workspace).child
+    attempt(child)
+    for one, steps in ((run, 12), (child, 14)):
+        found = replay(one)
+        assert (found.comparison.difference, found.comparison.steps) == (None, steps), one.id
+
+
+@pytest.mark.slow
 def test_a_run_that_went_back_is_repeated_as_it_counts_and_its_child_as_it_was(workspace):
     run = made(workspace, every=3)
     ask(run, "set", at=4, lr=5.0)
