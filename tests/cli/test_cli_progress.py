@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from clew.cli import progress as module
 from clew.cli.bars import Bars
 from clew.cli.displays import SILENCE_SECONDS, Lines
 from clew.cli.interrupt import Interrupt
+from clew.cli.looking import Looking
 from clew.cli.progress import Progress, ProgressWatcher, Tracked, loading
 from clew.cli.text import age, clock, headline, number, one_line, size
 from clew.runs import RunInfo, State, create_run
@@ -336,3 +338,28 @@ def test_bars_count_the_seconds_of_loading_and_then_the_steps(
     watcher.tick()
     after_loading = shown()
     assert "0/10 step" in after_loading and "loading" not in after_loading
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_who_waits_for_a_fork_that_looks_back_is_told_that_it_loads(
+    terminal: bool, journal: Journal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("clew.cli.looking.is_terminal", lambda: terminal)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    now = 1000.0
+    with Looking(journal.run, "parent") as looking:
+        monkeypatch.setattr("clew.cli.looking.time.monotonic", lambda: now)
+        looking.started("", journal.run)
+        looking.tick()
+        now += SILENCE_SECONDS
+        looking.tick()
+        looking.tick()
+        if not terminal:
+            assert capsys.readouterr().out == "parent: loading what count needs\n"
+            journal.add(event("progress", done=1, total=2, what="samples"))
+            looking.tick()
+            assert capsys.readouterr().out == "parent: 1 of 2 samples\n"
+    if terminal:
+        assert "parent: loading what count needs, 0:03" in re.sub(
+            r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out
+        )

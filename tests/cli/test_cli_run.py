@@ -44,7 +44,7 @@ def test_a_dry_run_starts_nothing(clew: Cli, project: Path) -> None:
 def test_a_name_that_is_no_name(clew: Cli) -> None:
     refused = clew("run", "count.yaml", "--name", "../a")
     assert refused.code == 2
-    assert refused.err.startswith("clew: command line: 'name' must ")
+    assert refused.err.startswith("clew: --name: '../a' cannot be a name\n")
 
 
 def test_a_workspace_that_cannot_be_written(clew: Cli, project: Path) -> None:
