@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import multiprocessing
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
@@ -34,6 +31,7 @@ from clew.train.meshed import Meshed
 from clew.train.scoring import WindowScorer
 from clew.train.slices import Slices, Whole
 from clew.train.switches import checkpoint_activations
+from support import in_ranks
 
 VOCAB, CONTEXT, MAX_NORM, PASSES = 37, 16, 0.3, 2
 DEADLINE = 240.0
@@ -65,18 +63,7 @@ class Case:
 
 def start(ranks: int, folder: Path, names: list[str]) -> list[dict[str, dict[str, float | str]]]:
     """Run cases on some processes, and return of each how far it finds each case from one process alone."""
-    # One process imports torch, and the ranks are copies of it.
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    processes = mp.start_processes(
-        _rank, (ranks, str(folder), names), nprocs=ranks, join=False, start_method="forkserver"
-    )
-    deadline = time.monotonic() + DEADLINE
-    try:
-        while not processes.join(timeout=1.0):
-            assert time.monotonic() < deadline, "the processes did not end in time"
-    finally:
-        for process in processes.processes:
-            process.kill()
+    in_ranks(ranks, _rank, ranks, str(folder), names, seconds=DEADLINE)
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(ranks)]
 
 
@@ -286,13 +273,16 @@ def compare(case: Case, ranks: int) -> dict[str, float | str]:
     far = {"collectives": float(_counted(shared) != _expected(case, sizes, shared.num_slices))}
     if case.weighed:
         far["activations"] = _kept(shared) / _plan(case, sizes, shared.num_slices).memory.activations - 1
-    for batch in batches().values():
+    first, *others = batches().values()
+    for batch in others:
         _note(far, _differences(alone.compute(batch), shared.compute(batch)))
     if case.scored:
         far["scores"] = _apart(_scores(alone), _scores(shared))
-    for step, batch in enumerate(batches().values(), 1):
+    for step, batch in enumerate([first, *others], 1):
+        computed = [training.compute(batch) for training in (alone, shared)]
+        if step == 1:
+            _note(far, _differences(*computed))
         for training in (alone, shared):
-            training.compute(batch)
             training.optimizer.step()
         if step in (1, len(BATCHES)):
             weights = (dict(one.slices.whole(one.model.named_parameters())) for one in (alone, shared))

@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from clew.data.packing import Windows
 from clew.models.config import ModelConfig
 from clew.models.decoder import Decoder
 from clew.sharding import MeshConfig
+from clew.sharding.devices import build_mesh
+from clew.sharding.parallel import parallelize
 from clew.train import TrainingConfig
 from clew.train.loop import Trainer
+from clew.train.meshed import Meshed
+from support import in_ranks
 
 VOCAB, CONTEXT, STEPS = 29, 12, 2
 DEADLINE = 90.0
@@ -47,10 +50,6 @@ def trainer(leg: Leg) -> Trainer:
     config = TrainingConfig(steps=20, batch_size=7, micro_batch_size=3, max_grad_norm=0.5)
     slices = None
     if leg.ranks > 1:
-        from clew.sharding.devices import build_mesh
-        from clew.sharding.parallel import parallelize
-        from clew.train.meshed import Meshed
-
         mesh = build_mesh(MeshConfig(preset=leg.preset).sizes(leg.ranks), "cpu")
         parallelize(model, MeshConfig(preset=leg.preset), mesh)
         slices = Meshed(mesh)
@@ -59,14 +58,7 @@ def trainer(leg: Leg) -> Trainer:
 
 def walk(folder: Path, legs: list[Leg]) -> list[dict]:
     """Take the legs one after the other, and return what each has found."""
-    processes = mp.spawn(_rank, (str(folder), [asdict(leg) for leg in legs]), nprocs=4, join=False)
-    deadline = time.monotonic() + DEADLINE
-    try:
-        while not processes.join(timeout=1.0):
-            assert time.monotonic() < deadline, "the processes did not end in time"
-    finally:
-        for process in processes.processes:
-            process.kill()
+    in_ranks(4, _rank, str(folder), [asdict(leg) for leg in legs], seconds=DEADLINE)
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(len(legs))]
 
 
