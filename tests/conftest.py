@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
@@ -21,6 +22,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in ("CLEW_WORKSPACE", "CLEW_LOG", "CLEW_LOG_FORMAT", "CLEW_SECRETS"):
     os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where files are given to several processes in their order, those with slow tests come first.
+
+    Else the last of them would be carried out alone, while the other processes have nothing left to do.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from clew.lineage.replay import replay
 from clew.runs import Run, State
 
 __all__ = ["typed"]
+pytestmark = pytest.mark.usefixtures("borne")
 EXAMPLES = Path(__file__).parents[2] / "examples/live"
 HELPERS = Path(__file__).parent
 

@@ -11,7 +11,7 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent
 from support import TINY, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 class Recorder(Silent):

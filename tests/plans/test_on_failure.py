@@ -8,7 +8,7 @@ from clew.runs import Failure, State, Workspace
 from clew.targets import LocalTarget
 from support import TINY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 NOW = {"times": 2, "wait_seconds": 0}
 

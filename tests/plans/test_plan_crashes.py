@@ -13,7 +13,7 @@ from clew.targets import LocalTarget
 from clew.targets.watching import Silent
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 ORCHESTRATOR = """
 import sys

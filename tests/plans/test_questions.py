@@ -9,7 +9,7 @@ from clew.runs import State, Workspace
 from clew.targets.watching import Silent
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 @pytest.fixture
