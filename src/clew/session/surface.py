@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
-from clew.config import NOT_HASHED, config
+from clew.config import NOT_HASHED, Spelled, config
 from clew.errors import UserError
 from clew.inspection.samples import Scorer, Selection
 from clew.runs import State
@@ -218,7 +218,7 @@ class CheckpointConfig:
     """Where the training goes on while its state is written, save halfway between two saves as well, so that a crash
     costs `every` steps at most. Such a checkpoint stays until the next is safe. False writes half as much, and a crash
     costs the steps of a write besides: twice `every` at most."""
-    mirror: Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9+.:-]*://.+)?$"), NOT_HASHED] = ""
+    mirror: Annotated[str, Spelled(r"^([A-Za-z][A-Za-z0-9+.:-]*://.+)?$", "like SCHEME://PLACE"), NOT_HASHED] = ""
     """Send the newest and the best checkpoint there after each save, in the background: s3://BUCKET/PATH or another URL
     of fsspec; {run} in it becomes the run's name. It cannot fail or delay the run."""
 
