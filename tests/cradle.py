@@ -16,6 +16,7 @@ import atexit
 import gc
 import importlib
 import inspect
+import io
 import json
 import os
 import runpy
@@ -258,10 +259,10 @@ def _be(asked: Mapping[str, Any]) -> int:
     """Be the process that was asked for, and return its exit code."""
     if asked["session"]:
         os.setsid()
-    _take(asked["owned"], asked["places"])
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["cwd"])
+    _take(asked["owned"], asked["places"])
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # as a process of its own has it; `random` sees to itself
     try:
@@ -286,18 +287,22 @@ def _take(owned: list[int], places: list[int]) -> None:
     for count, place in enumerate(places):
         os.dup2(beyond + count, place)
         os.close(beyond + count)
-    streams = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False), _errors()
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams
+    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
+    sys.stdout = sys.__stdout__ = _stream(1, "strict")
+    sys.stderr = sys.__stderr__ = _stream(2, "backslashreplace")
 
 
-def _errors() -> TextIO:
-    return os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+def _stream(descriptor: int, errors: str) -> TextIO:
+    at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
+    raw = os.fdopen(descriptor, "wb", 0 if at_once else -1, closefd=False)
+    return io.TextIOWrapper(raw, errors=errors, write_through=at_once, line_buffering=descriptor == 2)
 
 
 def _do(words: list[str]) -> None:
     how, sys.orig_argv = words[1], words
     if how == "-m":
         sys.argv, sys.path[0] = words[2:], str(Path.cwd())
+        sys.modules.pop(words[2], None)  # Python knows it as its main module only
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     elif how == "-c":
         sys.argv, sys.path[0] = ["-c", *words[3:]], ""

@@ -87,6 +87,23 @@ def test_it_ends_like_any(program, code, said):
         assert done.stdout == ("x\n" if "Timer" in program else ""), around
 
 
+def test_its_words_and_complaints_are_in_order_where_nothing_is_buffered():
+    program = "import sys; print(1); print(2, file=sys.stderr); print(3); print(4, file=sys.stderr)"
+    for value, said in (("1", "1\n2\n3\n4\n"), ("", "2\n4\n1\n3\n")):
+        for around in (nullcontext, outside):
+            with around():
+                together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+                environment = {**os.environ, "PYTHONUNBUFFERED": value}
+                done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, **together)
+            assert done.stdout == said, around
+
+
+def test_a_module_is_the_main_one_and_no_other(tmp_path):
+    """Nothing is said of one that is there twice."""
+    done = subprocess.run([sys.executable, "-m", "clew.cli.main"], capture_output=True, text=True, check=False)
+    assert "RuntimeWarning" not in done.stderr
+
+
 def test_what_it_starts_is_borne_too():
     program = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {TELL!r}]).returncode)"
     assert told("-c", program)["borne"]

@@ -15,7 +15,7 @@ from clew.plans import Plan
 from clew.runs import State
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 WAITING = """\
 pipeline: asking

@@ -12,7 +12,7 @@ from command_line import Cli, Spawn
 from clew.runs import Run, State
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 @pytest.fixture

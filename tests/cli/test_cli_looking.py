@@ -11,7 +11,7 @@ from clew.cli.latest import latest
 from clew.runs import JournalWriter, Run
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 def test_an_empty_workspace(clew: Cli, project: Path) -> None:

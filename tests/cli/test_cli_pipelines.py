@@ -10,7 +10,7 @@ from clew.plans import Plan
 from clew.runs import State
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 HOLD = ("stages.first.hold_at=7",)
 

@@ -13,7 +13,7 @@ from clew.runs import Owner, Run, State
 from clew.runs.files import read_json, write_json
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 HOLD = ("to=10", "hold_at=7")
 

@@ -13,7 +13,7 @@ import clew as library
 from clew.runs import Run, State
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 @pytest.fixture

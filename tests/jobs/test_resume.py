@@ -52,7 +52,7 @@ CONFIGS = {
     "pretrain": {
         "model": {"depth": 1},
         "data": {"seq_len": 32},
-        "training": {"steps": 400, "batch_size": 8, "log_every": 1, "validate_every": 20},
+        "training": {"steps": 160, "batch_size": 8, "log_every": 1, "validate_every": 20},
         "checkpoint": {"every": 20},
     },
     "sft": {
@@ -129,7 +129,7 @@ def test_a_killed_run_ends_in_the_same_weights_and_metrics(tmp_path, monkeypatch
             assert follow(LocalTarget().launch(run), Silent()) is State.INTERRUPTED
         assert list(run.checkpoints.glob(".saving-*"))
         assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-00000005"]
-    kill_at(run, step={"pretrain": 130, "sft": 17, "sft-full": 7, "grpo": 9}[case])
+    kill_at(run, step={"pretrain": 50, "sft": 17, "sft-full": 7, "grpo": 9}[case])
     finish(run)
     assert weights(run)
     assert weights(run) == weights(whole)
