@@ -13,7 +13,7 @@ from clew.errors import ConfigError, UserError
 from clew.runs import JobResult, Run, State
 from clew.targets.watching import Silent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 class Recorder(Silent):

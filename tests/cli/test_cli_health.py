@@ -11,7 +11,7 @@ from command_line import Cli, Spawn, has_counted, read_until
 from clew.runs import Run
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 HEALTHY = """
 class Healthy(Counter):

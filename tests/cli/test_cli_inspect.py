@@ -15,7 +15,7 @@ from clew.runs import Run, State
 from clew.runs.files import write_json
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 JOB = '''
 """A job whose losses are its step."""

@@ -14,7 +14,7 @@ from clew.errors import UserError
 from clew.runs import Run, State
 from support import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 HOLD = ("hold_at=7",)
 COUNT = ("run", "count.yaml", "--name", "a")

@@ -14,7 +14,7 @@ from clew.errors import UserError
 from clew.runs import Command, State
 from clew.session import Session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/live/huggingface_trainer.py"
 

@@ -11,7 +11,7 @@ from script_support import run_of, run_script
 from clew import api
 from clew.runs import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 EXAMPLE = Path(__file__).parents[2] / "examples/live/lightning_fit.py"
 

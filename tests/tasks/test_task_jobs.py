@@ -9,7 +9,7 @@ import pytest
 import clew
 from clew.runs import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 def test_an_order_is_kept_by_training_and_skipped_rows_are_counted(tmp_path):

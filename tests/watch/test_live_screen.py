@@ -19,7 +19,7 @@ from clew.session.live import LiveRun
 from clew.targets import LocalTarget
 from support import tiny_run, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
 
 
 def test_a_worker_is_paused_stepped_set_and_stopped_from_the_screen(tmp_path: Path) -> None:
