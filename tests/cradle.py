@@ -98,7 +98,7 @@ class Borne(_Real):
     def _internal_poll(self, *given: Any, **more: Any) -> int | None:
         if self._line is None or self.returncode is not None:
             return super()._internal_poll(*given, **more)
-        return self._ended(0.0)
+        return None if more else self._ended(0.0)  # more is said when nobody has it any more
 
     def _wait(self, timeout: float | None) -> int:
         if self._line is None:
