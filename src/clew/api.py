@@ -490,11 +490,6 @@ def plan_result(plan: Plan, state: State, results: Mapping[str, StageResult]) ->
     )
 
 
-def cause(failure: Failure) -> str:
-    """Say why something ended; the name of an exception that is not for people is said, which tells something."""
-    return failure.cause
-
-
 def _seen_from(plan: Plan, run: Run, artifact: Artifact) -> Artifact:
     return replace(artifact, path=os.path.relpath(run.path / artifact.path, plan.path))
 

@@ -48,7 +48,7 @@ def test_a_failed_run_is_a_result_and_no_exception(project: Path) -> None:
     result = clew.run("count.yaml", overrides=["fail_at=3"], workspace=project)
     assert result.status == "failed"
     assert result.failure is not None
-    assert api.cause(result.failure) == "ValueError: boom"
+    assert result.failure.cause == "ValueError: boom"
 
 
 def test_mistakes_are_raised_before_anything_runs(project: Path) -> None:
@@ -127,4 +127,4 @@ def test_the_result_of_an_earlier_attempt_does_not_count(project: Path) -> None:
     run.states.move(State.STARTING, attempt=attempt)
     run.states.move(State.FAILED, attempt=attempt, reason="it fell over")
     result = api.result_of(run, State.FAILED)
-    assert (result.attempts, result.failure and api.cause(result.failure)) == (2, "it fell over")
+    assert (result.attempts, result.failure and result.failure.cause) == (2, "it fell over")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clew.api import cause
 from clew.cli.advice import ends_so_again, way_on
 from clew.cli.reporting import report_plan
 from clew.cli.text import clock, figures, one_line, print_table
@@ -68,7 +67,7 @@ def exit_code(result: JobResult) -> int:
     """0 when it has completed; else 1, after a line that says why and how to go on."""
     if result.status == State.COMPLETED:
         return 0
-    why = f": {one_line(cause(result.failure), _LONGEST)}" if result.failure else ""
+    why = f": {one_line(result.failure.cause, _LONGEST)}" if result.failure else ""
     mend = ends_so_again(result)
     way = way_on(result.run, mend=mend, is_plan=result.job == "pipeline")
     text = f"{result.run} {result.status}{why}; {'' if mend else 'go on with: '}{way}"

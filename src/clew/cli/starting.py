@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from clew import api
 from clew.errors import UserError
 from clew.notify import Notifier, open_notifier, workspace_notify
 from clew.runs import JobResult, Run, State, Workspace
@@ -16,7 +15,7 @@ def notifier_of(workspace: Workspace) -> Notifier:
 def tell_end(notifier: Notifier, result: JobResult) -> None:
     """Tell whoever is to be told that a single run is over."""
     facts = {"run": result.run, "job": result.job, "state": result.status}
-    reason = {"reason": api.cause(result.failure)} if result.failure else {}
+    reason = {"reason": result.failure.cause} if result.failure else {}
     if result.status in (State.FAILED, State.INTERRUPTED):
         notifier.tell("failure", **facts, **reason)
     notifier.tell("completion", **facts, **reason)
