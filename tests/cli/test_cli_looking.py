@@ -152,7 +152,8 @@ def test_show_a_pipeline(clew: Cli, project: Path) -> None:
         "completed",
         "failed",
     ]
-    assert out.endswith("next         clew resume numbers\n")
+    why = "stage second (numbers.second): ValueError: boom"
+    assert out.endswith(f"\nreason       {why}\nnext         clew resume numbers\n")
 
 
 def test_show_a_live_run_says_how_to_follow_and_stop_it(spawn: Spawn, clew: Cli, project: Path) -> None:

@@ -54,11 +54,24 @@ def test_a_stage_that_cannot_start_fails_the_pipeline(clew: Cli, project: Path) 
         "stages:\n  a: {job: my_job.py:count}\n  b: {job: my_job.py:checked, to: -1, source: '${a.run}'}\n"
     )
     failed = clew("run", "late.yaml")
-    assert failed.code == 1
-    assert failed.err == (
-        "clew: late failed: stage b: to is below zero count up, not down; mend that, then clew resume late "
-        "(if only another config helps: change the file, and clew run it again)\n"
-    )
+    why = "stage b: to is below zero count up, not down"
+    way = "mend that, then clew resume late (if only another config helps: change the file, and clew run it again)"
+    assert (failed.code, failed.err) == (1, f"clew: late failed: {why}; {way}\n")
+    assert clew("show", "late").out.endswith(f"\nreason       {why}\nnext         {way}\n")
+
+
+def test_why_a_pipeline_has_failed_is_what_its_last_attempt_says(clew: Cli, project: Path) -> None:
+    boom, again = "{job: my_job.py:count, fail_at: 2}", "clew resume late"
+    refuses = "{job: my_job.py:checked, to: -1, source: '${a.run}'}"
+    mend = f"mend that, then {again} (if only another config helps: change the file, and clew run it again)"
+    for first, second, why, way in [
+        ("{job: my_job.py:count}", boom, "stage b (late.b): ValueError: boom", again),
+        ("{job: my_job.py:count}", refuses, "stage b: to is below zero count up, not down", mend),
+        (boom, refuses, "stage a (late.a.2): ValueError: boom", again),
+    ]:
+        (project / "late.yaml").write_text(f"stages:\n  a: {first}\n  b: {second}\n")
+        assert clew("run", "late.yaml").code == 1
+        assert clew("show", "late").out.endswith(f"\nreason       {why}\nnext         {way}\n")
 
 
 def test_a_mistake_in_a_late_stage_shows_before_the_first_runs(clew: Cli, project: Path) -> None:

@@ -97,7 +97,12 @@ def test_so_is_a_pipeline_with_such_a_run(clew: Cli, project: Path) -> None:
     (project / "pipeline.yaml").write_text("pipeline: p\nstages:\n  a: {job: read.py:read}\n")
     failed = clew("run", "pipeline.yaml")
     way = MEND.format("p", "change the file, and clew run it again")
-    assert failed.err == f"clew: p failed: stage a (p.a): data.txt: there is no data (make it); {way}\n"
+    why = "stage a (p.a): data.txt: there is no data (make it)"
+    assert failed.err == f"clew: p failed: {why}; {way}\n"
+    assert clew("show", "p").out.endswith(f"\nreason       {why}\nnext         {way}\n")
+    (project / "data.txt").write_text("four")
+    assert clew("resume", "p").code == 0
+    assert "reason" not in clew("show", "p").out
 
 
 def test_a_failed_run_is_resumed_from_its_checkpoint(clew: Cli, project: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clew.cli.advice import ends_so_again, way_on
+from clew.cli.advice import LONGEST, ends_so_again, way_on
 from clew.cli.reporting import report_plan
 from clew.cli.text import clock, figures, one_line, print_table
 from clew.config.layers import word_of
@@ -12,9 +12,6 @@ from clew.errors import ClewError
 from clew.logs.logger import Logger
 from clew.plans import Plan
 from clew.runs import JobResult, Run, State, Workspace
-
-_LONGEST = 600
-"""Characters of a reason; its end is often the advice."""
 
 
 def conclude(run: Run, result: JobResult) -> int:
@@ -67,7 +64,7 @@ def exit_code(result: JobResult) -> int:
     """0 when it has completed; else 1, after a line that says why and how to go on."""
     if result.status == State.COMPLETED:
         return 0
-    why = f": {one_line(result.failure.cause, _LONGEST)}" if result.failure else ""
+    why = f": {one_line(result.failure.cause, LONGEST)}" if result.failure else ""
     mend = ends_so_again(result)
     way = way_on(result.run, mend=mend, is_plan=result.job == "pipeline")
     text = f"{result.run} {result.status}{why}; {'' if mend else 'go on with: '}{way}"

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clew.checkpoints import CheckpointStore
-from clew.cli.advice import ends_so_again, way_on
+from clew.cli.advice import LONGEST, ends_so_again, way_on, why_it_ended
 from clew.cli.finding import find, workspace_of
 from clew.cli.latest import latest
-from clew.cli.text import age, clock, number, size
+from clew.cli.text import age, clock, number, one_line, size
 from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunInfo, RunState, State, Workspace
 from clew.runs.following import read_records, trouble_of
 from clew.runs.pushed import read_remote
@@ -187,4 +187,6 @@ def _show_plan(plan: Plan, workspace: Workspace) -> None:
         print(f"\nasks         {question.stage}: {question.reason}")
         print(f"answer       clew answer {plan.id} {question.stage} {'|'.join(CHOICES)}")
     if state in RESUMABLE:
-        print(f"\nnext         clew resume {plan.id}")
+        why = why_it_ended(plan, workspace)
+        print(f"\nreason       {one_line(why.reason, LONGEST)}" if why else "")
+        print(f"next         {way_on(plan.id, mend=why is not None and why.lasting, is_plan=True)}")
