@@ -104,6 +104,8 @@ def test_the_process_goes_on_as_the_child_and_whoever_follows_the_parent_is_told
 def test_nonsense_is_told_with_what_there_is(walk, clew):
     for words, what in [
         (["fork", "a", "--at", "7"], "clew: a: there is no checkpoint '7'"),
+        (["fork", "a", "steps=10"], "clew: a: steps cannot be 10: 10 steps are done where the child begins"),
+        (["fork", "a", "lr_mul=x"], "clew: a: lr is multiplied by a number, not by 'x'"),
         (["fork", "a", "speed=1"], "clew: there is nothing 'speed' to change in a"),
         (["fork", "a", "--on", "slurm"], "clew: there is no target 'slurm'"),
         (["fork", "nobody"], "there is no run or pipeline 'nobody'"),
@@ -114,6 +116,7 @@ def test_nonsense_is_told_with_what_there_is(walk, clew):
         refused = clew(*words)
         assert refused.code == 2
         assert what in refused.err
+    assert [path.name for path in walk.path.parent.iterdir()] == ["a"]
 
 
 def test_a_replay_and_a_comparison_say_how_far_they_came(walk, clew):

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import walks
-from walks import attempt
+from walks import ask, attempt
 
 from clew.errors import RunFailed, UserError
-from clew.jobs import create_job_run, load_job, load_run_config
+from clew.jobs import load_run_config
 from clew.lineage.compare import compare
 from clew.lineage.fork import Asked, fork
-from clew.runs import Command, Run, State, Workspace
+from clew.runs import Run, State
 from clew.session.live import Refused
 from clew.session.steering import Steering
 from support import wait_until
 
-WALK = f"{Path(walks.__file__)}:walk"
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    place = Workspace(tmp_path)
-    place.runs.mkdir()
-    return place
-
 
 @pytest.fixture
 def parent(workspace):
-    return create_job_run(workspace, load_job({"job": WALK, "name": "a"}))
+    return walks.made(workspace)
 
 
 def values(run: Run, name: str = "position") -> dict[int, float]:
     return {event["step"]: event["values"][name] for event in run.events("metric") if name in event["values"]}
-
-
-def ask(run: Run, verb: str, /, at: int | None = None, **args: object) -> Command:
-    return run.inbox.post(Command(verb, args, at=at))
 
 
 def outcomes(run: Run) -> list[tuple[str, int, str]]:
@@ -108,6 +95,22 @@ def test_what_a_fork_says_anew_wins_over_what_was_set_in_its_parent(parent):
     origins = json.loads((child.path / "origins.json").read_text())
     assert origins["lr"]["where"] == "command line"
     assert [shadow["value"] for shadow in origins["lr"]["shadowed"]] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("switch", [False, True])
+def test_what_a_fork_says_anew_wins_though_its_parents_config_says_the_same(parent, switch):
+    ask(parent, "set", at=3, lr=0.25)
+    child = forked_while_it_walks(parent, Asked(name="b", words=["lr=1.0"], switch=switch)).child
+    assert child.info.changes == {"lr": 1.0}
+    if not switch:
+        attempt(child)
+    unlike = fork(parent, Asked(at="7", name="c")).child
+    attempt(unlike)
+    assert values(unlike)[12] != values(child)[12]
+    by_hand = fork(parent, Asked(at="7", name="d")).child
+    ask(by_hand, "set", at=7, lr=1.0)
+    attempt(by_hand)
+    assert values(by_hand) == values(child)
 
 
 def test_multiples_are_of_what_is_in_force_in_the_parent(parent):
@@ -242,6 +245,13 @@ def test_a_fork_waits_for_a_later_step_of_a_live_parent(parent):
         (Asked(words=["speed=2"]), "there is nothing 'speed' to change in a"),
         (Asked(words=["lr"]), "'lr' is not key=value"),
         (Asked(words=["lr=much"]), "lr"),
+        (Asked(words=["lr=1e400"]), "lr is a number, not inf"),
+        (Asked(words=["lr_mul=x"]), "lr is multiplied by a number, not by 'x'"),
+        (Asked(words=["lr=2", "lr_mul=x"]), "lr is multiplied by a number, not by 'x'"),
+        (Asked(words=["wd_mul=2"]), "a has no weight_decay that wd_mul could multiply\n  there is lr, fade, steps"),
+        (Asked(words=["steps=0"]), "steps cannot be 0: 10 steps are done where the child begins"),
+        (Asked(at="5", words=["steps=5"]), "steps cannot be 5: 5 steps are done where the child begins"),
+        (Asked(at="best", words=["steps=12"]), "there is no checkpoint 'best'"),
         (Asked(select="hardest"), "hardest"),
         (Asked(name="a"), "a run named 'a' exists already"),
         (Asked(name="../b"), "name"),
@@ -253,6 +263,31 @@ def test_nonsense_is_told_and_leaves_nothing(parent, workspace, asked, reason):
     with pytest.raises(UserError, match=r".*") as caught:
         fork(parent, asked)
     assert reason in str(caught.value)
+    assert [path.name for path in workspace.runs.iterdir()] == ["a"]
+
+
+def test_an_end_before_a_childs_beginning_is_refused_with_the_fork_that_ends_there(parent, workspace):
+    attempt(parent)
+    asked = Asked(name="b", words=["steps=10", "lr_mul=0.5"], select="hardest 50%")
+    another = f"clew run {parent.config_path} steps=4 --name NAME makes another run"
+    for words, instead in [
+        (asked, "clew fork a --at 5 --name b --select 'hardest 50%' steps=10 lr_mul=0.5 makes a child that ends there"),
+        (Asked(words=["steps=4"]), another),
+    ]:
+        with pytest.raises(UserError) as caught:
+            fork(parent, words)
+        assert caught.value.hint == f"say more than 10; or {instead}"
+    child = fork(parent, replace(asked, at="5")).child
+    attempt(child)
+    assert (child.state, max(values(child))) == (State.COMPLETED, 10)
+
+
+@pytest.mark.parametrize(("at", "end", "begin"), [("", 6, 7), ("", 7, 7), ("9", 8, 9)])
+@pytest.mark.parametrize("switch", [False, True])
+def test_a_live_parent_is_not_asked_for_a_child_that_is_at_its_end(parent, workspace, switch, at, end, begin):
+    refused = forked_while_it_walks(parent, Asked(at=at, name="b", words=[f"steps={end}"], switch=switch))
+    assert f"a: steps cannot be {end}: {begin} steps are done where the child begins" in str(refused)
+    assert [verb for verb, *_ in outcomes(parent)] == ["pause", "resume"]
     assert [path.name for path in workspace.runs.iterdir()] == ["a"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import walks
-from walks import attempt
+from walks import ask, attempt, made
 
 from clew import api
 from clew.checkpoints import CheckpointStore
@@ -22,26 +22,14 @@ from clew.followers.push import PushFollowing
 from clew.jobs import choices, create_job_run, load_job, load_run_config
 from clew.jobs.choices import choice_of, take_up
 from clew.jobs.loading import load_run, run_origins
+from clew.lineage.fork import Asked, fork
 from clew.lineage.going_on import Wish, go_on_with
 from clew.lineage.replay import replay
 from clew.lineage.stretches import Stretch, first_values, stretches
 from clew.remote import PushConfig
 from clew.remote.mirror import restore
-from clew.runs import Command, Owner, Run, State, Workspace
+from clew.runs import Command, JournalWriter, Owner, Run, State, Workspace
 from clew.session.live import Refused
-
-WALK = f"{Path(walks.__file__)}:walk"
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    place = Workspace(tmp_path)
-    place.runs.mkdir()
-    return place
-
-
-def made(workspace: Workspace, name: str = "a", **config: object) -> Run:
-    return create_job_run(workspace, load_job({"job": WALK, "name": name, **config}))
 
 
 def cut_off(workspace: Workspace, name: str = "a", at: int = 8, **config: object) -> Run:
@@ -49,10 +37,6 @@ def cut_off(workspace: Workspace, name: str = "a", at: int = 8, **config: object
     run = made(workspace, name, **config)
     attempt(run, killed_at=at)
     return run
-
-
-def ask(run: Run, verb: str, /, at: int | None = None, **args: object) -> Command:
-    return run.inbox.post(Command(verb, args, at=at))
 
 
 def commands(run: Run) -> list[tuple[str, int, str]]:
@@ -226,6 +210,9 @@ def test_a_held_child_knows_the_numbers_of_its_parents_trainer(workspace):
         ("decay=0.5", "decay (0.1) cannot change: the steps that are done were made with it", "decay=0.5 makes a"),
         ("seed=4", "seed (0) cannot change", "clew fork a log_every=2 seed=4 makes a child"),
         ("lr=-1", "", ""),
+        ("lr=1e400", "lr is a number, not '1e400'", ""),
+        ("lr_mul=x", "lr is multiplied by a number, not by 'x'", ""),
+        ("wd_mul=2", "a has no weight_decay that wd_mul could multiply", "there is lr, fade, steps"),
         ("lr=quick", "'lr' must be float, not 'quick'", ""),
         ("lr=null", "lr can be set to another value while a run goes on, but not to none", "clew fork a lr=null"),
         ("every=often", "'every' must be int", ""),
@@ -300,6 +287,52 @@ def test_an_end_that_would_be_set_after_an_earlier_one_lies_behind_that_step(wor
     go_on_with(run, Wish(["steps=9"]))
     attempt(run)
     assert max(numbers(run)) == 9
+
+
+def begun(workspace: Workspace, config: dict[str, object], **keys: str) -> Run:
+    """A run whose trainer has told what can be set, and the keys of the config that it stands over."""
+    run = create_job_run(workspace, load_job({"name": "a", **config}))
+    journal = JournalWriter(run.path / "journal", 1)
+    journal.write("settings", keys=keys)
+    journal.close()
+    return run
+
+
+def test_a_multiple_that_the_config_has_no_room_for_is_refused_at_once(workspace):
+    config = {"job": "pretrain", "task": {"type": "arithmetic", "train_size": 8}}
+    run = begun(workspace, config, lr="training.lr", weight_decay="training.optimizer.weight_decay")
+    for word in ("lr_mul=-1", "lr_mul=0", "wd_mul=-0.5"):
+        for ask_for in (
+            lambda word=word: go_on_with(run, Wish([word])),
+            lambda word=word: fork(run, Asked(words=[word])),
+        ):
+            key, bounds = ("lr", "float > 0 | null") if "lr" in word else ("optimizer.weight_decay", "float >= 0")
+            factor = word.partition("=")[2]
+            assert refused(ask_for) == f"a: training.{key} must be {bounds}, so {factor} is no factor"
+    go_on_with(run, Wish(["lr_mul=2", "wd_mul=0"]))
+    assert choice_of(run).settings == {"lr": "*2", "weight_decay": "*0"}
+
+
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("lr=abc", "lr is a number, not 'abc'"),
+        ("weight_decay=2x", "weight_decay is a number, not '2x'"),
+        ("weight_decay=*y", "weight_decay is multiplied by a number, not by 'y'"),
+        ("momentum=true", "momentum is a number, not 'true'"),
+        ("batch_size=2.5", "batch_size is a whole number, not '2.5'"),
+        ("steps=many", "steps is a whole number, not 'many'"),
+    ],
+)
+def test_a_word_for_a_number_of_a_script_is_refused_at_once(workspace, word, what):
+    names = {"lr": "params.lr", "weight_decay": "", "momentum": "", "batch_size": "", "steps": ""}
+    run = begun(workspace, {"job": "script", "script": walks.__file__}, **names)
+    assert refused(lambda: go_on_with(run, Wish([word]))) == f"a: {what}"
+    assert refused(lambda: fork(run, Asked(words=[word]))) == f"a: {what}"
+    assert choice_of(run) is None
+    assert [path.name for path in workspace.runs.iterdir()] == ["a"]
+    go_on_with(run, Wish(["lr=0.5", "weight_decay=*0.5"]))
+    assert choice_of(run).settings == {"lr": "0.5", "weight_decay": "*0.5"}
 
 
 def test_a_run_that_has_saved_nothing_is_another_run_with_another_config(workspace):

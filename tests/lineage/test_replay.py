@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 import walks
-from walks import attempt
+from walks import ask, attempt, made
 
 from clew import api
 from clew.errors import UserError
-from clew.jobs import create_job_run, load_job
 from clew.lineage.compare import compare
 from clew.lineage.replay import ancestry, commands_of, replay
-from clew.runs import Command, Run, State, Workspace
+from clew.runs import Run, State, Workspace
 from clew.targets import LocalTarget
 from clew.targets.watching import Silent, follow
 from support import wait_until
-
-WALK = f"{Path(walks.__file__)}:walk"
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    place = Workspace(tmp_path)
-    place.runs.mkdir()
-    return place
-
-
-def made(workspace: Workspace, name: str, **config: object) -> Run:
-    return create_job_run(workspace, load_job({"job": WALK, "name": name, **config}))
-
-
-def ask(run: Run, verb: str, /, at: int | None = None, **args: object) -> None:
-    run.inbox.post(Command(verb, args, at=at))
 
 
 def positions(run: Run) -> dict[int, float]:

@@ -18,7 +18,7 @@ import numpy as np
 import clew
 from clew.data.feed import Feed
 from clew.inspection import Scores, Selection
-from clew.runs import Owner, Run, State
+from clew.runs import Command, Owner, Run, State, Workspace
 from clew.session import LiveConfig, Outcome, RunStopped, Session
 from clew.session.surface import MergeRequest
 
@@ -169,6 +169,22 @@ def go(session: Session[WalkConfig], walk: Walk | None = None) -> Walk:
 def walk(session: Session[WalkConfig]) -> Outcome:
     """Walk, and be steered."""
     return Outcome(metrics={"position": go(session).position})
+
+
+WALK = f"{Path(__file__)}:walk"
+"""The job, as a config names it."""
+
+
+def made(workspace: Workspace, name: str = "a", **config: Any) -> Run:
+    """Make a run that walks, and start nothing."""
+    from clew.jobs import create_job_run, load_job
+
+    return create_job_run(workspace, load_job({"job": WALK, "name": name, **config}))
+
+
+def ask(run: Run, verb: str, /, at: int | None = None, **args: Any) -> Command:
+    """Ask something of a run, at its next boundary or after a step."""
+    return run.inbox.post(Command(verb, args, at=at))
 
 
 class Killed(BaseException):

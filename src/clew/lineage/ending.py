@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from clew.runs import Run
 from clew.session.settings import STEPS
 
 
-def check_end(run: Run, settings: Mapping[str, Any], begin: int, words: Sequence[str]) -> None:
+def check_end(run: Run, settings: Mapping[str, Any], begin: int, words: Sequence[str], *, child: bool = False) -> None:
     """Refuse at once an end that the run has passed; its trainer would refuse it only after a worker has started.
 
     Args:
@@ -20,9 +21,10 @@ def check_end(run: Run, settings: Mapping[str, Any], begin: int, words: Sequence
         settings: What is to be set; anything but a number is left to the trainer.
         begin: The step after which it would be set.
         words: All that was said, for what is advised instead.
+        child: Whether it is said to a child of the run, which begins there.
 
     Raises:
-        UserError: If the run would have to end at that step or before it; with the key.
+        UserError: If the run, or its child, would have to end at that step or before it; with the key.
     """
     try:
         end = int(float(settings[STEPS]))
@@ -30,13 +32,12 @@ def check_end(run: Run, settings: Mapping[str, Any], begin: int, words: Sequence
         return
     if end > begin:
         return
-    key = known_settings(run).get(STEPS) or STEPS
+    key = known_settings(run).get(STEPS)
     earlier = [one.step for one in CheckpointStore(run.checkpoints).all() if one.step < end]
-    instead = f"clew run {run.config_path} {key}={end} --name NAME makes another run"
+    instead = ""
     if earlier:
-        instead = f"clew fork {run.id} --at {max(earlier)} {' '.join(words)} makes a child that ends there"
-    raise UserError(
-        f"{key} cannot be {end}: {begin} step{' is' if begin == 1 else 's are'} done",
-        where=run.id,
-        hint=f"say more than {begin}; or {instead}",
-    )
+        instead = f"; or clew fork {run.id} --at {max(earlier)} {shlex.join(words)} makes a child that ends there"
+    elif key:
+        instead = f"; or clew run {run.config_path} {key}={end} --name NAME makes another run"
+    done = f"{begin} step{' is' if begin == 1 else 's are'} done{' where the child begins' if child else ''}"
+    raise UserError(f"{key or STEPS} cannot be {end}: {done}", where=run.id, hint=f"say more than {begin}{instead}")

@@ -10,23 +10,26 @@ import json
 import math
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from clew.checkpoints import CheckpointStore
-from clew.config import diff, plain, to_yaml
+from clew.config import Origin, diff, leaves, plain, section_of, to_yaml
 from clew.config.source import read_file
 from clew.errors import RunFailed, UserError
 from clew.inspection.recipes import request
 from clew.jobs.loading import LoadedJob, config_below, load_job, origins_with_content
-from clew.lineage.words import understood
+from clew.lineage.ending import check_end
+from clew.lineage.values import check_settings
+from clew.lineage.words import known_settings, understood
 from clew.runs import Command, Run, RunInfo
 from clew.runs.ids import check_spelling
 from clew.runs.run import stage_run
 from clew.runs.states import why_not_live
 from clew.session.forking import bear
 from clew.session.live import LiveRun, Refused, Sent, When
+from clew.session.settings import STEPS
 from clew.session.sources import find_checkpoint
 
 
@@ -83,10 +86,10 @@ def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
         UserError: If it cannot be; nothing is left behind then.
         RunFailed: If the parent ends before, or does not answer in time.
     """
-    child = _prepared(parent, asked)
+    child, told = _prepared(parent, asked)
     wishes = tuple(child.inbox.peek())
     try:
-        return replace(_born(parent, child, asked, wait), wishes=wishes)
+        return replace(_born(parent, child, asked, told, wait), wishes=wishes)
     except (UserError, RunFailed) as error:
         # A live parent that has not answered yet may still carry it out; one that refuses says so before it forgets it.
         if isinstance(error, Refused) or not _still_asked(parent, child):
@@ -94,15 +97,32 @@ def fork(parent: Run, asked: Asked, *, wait: bool | float = True) -> Forked:
         raise
 
 
-def _born(parent: Run, child: Run, asked: Asked, wait: bool | float) -> Forked:
+def _born(parent: Run, child: Run, asked: Asked, told: Mapping[str, Any], wait: bool | float) -> Forked:
     name = child.info.id
-    if not asked.switch and asked.at and _has(parent, asked.at):
-        return Forked(name, child=bear(child, find_checkpoint(parent, asked.at)))
-    if not why_not_live(parent.state):
+    is_there = not asked.switch and asked.at and _has(parent, asked.at)
+    if not is_there and not why_not_live(parent.state):
+        if STEPS in told:
+            check_end(parent, told, _come_to(parent, asked), _said(asked), child=True)
         return _from_live(parent, child, asked, wait)
     if asked.switch:
         raise UserError("only a live run can go on as its child", where=parent.id, hint="leave --switch out")
-    return Forked(name, child=bear(child, find_checkpoint(parent, asked.at or "last")))
+    checkpoint = find_checkpoint(parent, asked.at or "last")
+    if STEPS in told:
+        check_end(parent, told, checkpoint.step, _said(asked), child=True)
+    return Forked(name, child=bear(child, checkpoint))
+
+
+def _come_to(parent: Run, asked: Asked) -> int:
+    """The step at which a child of a live run begins; or that to which the run has come at least."""
+    if asked.at.isdigit():
+        return int(asked.at)
+    return max((event["step"] for event in parent.events("metric", "checkpoint")), default=0)
+
+
+def _said(asked: Asked) -> list[str]:
+    """What a command line says of a child, but for its beginning."""
+    options = {"--name": asked.name, "--select": asked.select, "--order": asked.order}
+    return [word for name, value in options.items() if value for word in (name, value)] + list(asked.words)
 
 
 def _still_asked(parent: Run, child: Run) -> bool:
@@ -133,13 +153,32 @@ def _has(parent: Run, at: str) -> bool:
     return not at.isdigit() or any(one.step == int(at) for one in store.all())
 
 
-def _prepared(parent: Run, asked: Asked) -> Run:
-    """Make the child's directory under a hidden name, with the commands that wait for its first boundary."""
+def _prepared(parent: Run, asked: Asked) -> tuple[Run, dict[str, Any]]:
+    """Make the child's directory under a hidden name, with the commands that wait for its first boundary.
+
+    Returns:
+        The child, and the settings of its trainer that are said anew.
+    """
     check_spelling(asked.name, "--name")
     selection = request(asked.select, asked.order) if asked.select else None
     changes = understood(parent, asked.words)
     name = asked.name or _name(parent)
     loaded = load_child(parent, name, changes.overrides)
+    said = {word.partition("=")[0] for word in changes.overrides}
+    settings = {setting: key for setting, key in known_settings(parent).items() if key} if asked.words else {}
+    changed = _changed(parent, loaded, said & set(settings.values()))
+    anew = {setting: changed[key] for setting, key in settings.items() if key in changed}
+    for values in (anew, changes.settings):
+        check_settings(parent, values)
+    child = _staged(parent, name, loaded, changed)
+    if changes.settings:
+        child.inbox.post(Command("set", dict(changes.settings), issuer="fork"))
+    if selection:
+        child.inbox.post(Command("select", dict(selection), issuer="fork"))
+    return child, {**anew, **changes.settings}
+
+
+def _staged(parent: Run, name: str, loaded: LoadedJob, changed: dict[str, Any]) -> Run:
     info = RunInfo(
         id=name,
         job=loaded.reference,
@@ -147,16 +186,11 @@ def _prepared(parent: Run, asked: Asked) -> Run:
         code_hash=loaded.code_hash,
         target=parent.info.target,
         parent=parent.id,
-        changes=_changed(parent, loaded),
+        changes=changed,
     )
     if (parent.path.parent / name).exists():
         raise UserError(f"a run named {name!r} exists already", hint="choose another --name")
-    child = stage_run(parent.path.parent, info, to_yaml(loaded.plain), origins_with_content(loaded))
-    if changes.settings:
-        child.inbox.post(Command("set", dict(changes.settings), issuer="fork"))
-    if selection:
-        child.inbox.post(Command("select", dict(selection), issuer="fork"))
-    return child
+    return stage_run(parent.path.parent, info, to_yaml(loaded.plain), origins_with_content(loaded))
 
 
 def load_child(parent: Run, name: str, overrides: Sequence[str] = ()) -> LoadedJob:
@@ -171,9 +205,12 @@ def load_child(parent: Run, name: str, overrides: Sequence[str] = ()) -> LoadedJ
     return loaded
 
 
-def _changed(parent: Run, loaded: LoadedJob) -> dict[str, Any]:
+def _changed(parent: Run, loaded: LoadedJob, anew: Collection[str]) -> dict[str, Any]:
+    """What the child's config says otherwise; and what it says anew, over what may have been set in its parent."""
     before = plain(read_file(parent.config_path))
-    return {key: new for key, (_, new) in diff(before, loaded.plain).items() if key not in ("name", "job")}
+    after = {key: leaf.value for key, leaf in leaves(section_of(loaded.plain, Origin("", "")))}
+    found = {key: new for key, (_, new) in diff(before, loaded.plain).items() if key not in ("name", "job")}
+    return {**{key: after[key] for key in anew if key in after}, **found}
 
 
 def _name(parent: Run) -> str:

@@ -12,18 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pydantic
-
 from clew.checkpoints import CheckpointStore
-from clew.config import Origin, field_at, plain
-from clew.config.leaf import type_text, validate
 from clew.config.problems import show
-from clew.config.source import read_value
-from clew.errors import ConfigError, UserError
+from clew.errors import UserError
 from clew.jobs.choices import Changes, Choice, changes, choose
 from clew.jobs.layout import layout_words
-from clew.jobs.loading import load_job
 from clew.lineage.ending import check_end
+from clew.lineage.values import check_settings, check_value
 from clew.lineage.words import known_settings, understood
 from clew.runs import JournalTail, Run, State
 from clew.runs.states import ACTIVE, OWNED
@@ -229,32 +224,12 @@ def _divided(run: Run, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]
     for word in meant.overrides:
         key, _, value = word.partition("=")
         if key in names:
-            _check_value(run, key, value)
+            check_value(run, key, value)
             settings[names[key]] = value
         else:
             overrides.append(word)
+    check_settings(run, settings)
     return overrides, settings
-
-
-def _check_value(run: Run, key: str, text: str) -> None:
-    """Refuse at once what the config would refuse; what the trainer has to say of it shows when it is set."""
-    spec = field_at(load_job(run.config_path).config, key)
-    try:
-        value = plain(read_value(text, Origin("command line", "command line")))
-    except ConfigError:
-        value = text
-    if value is None:
-        raise UserError(
-            f"{key} can be set to another value while a run goes on, but not to none",
-            where=run.id,
-            hint=f"clew fork {run.id} {key}=null makes a child that goes on so",
-        )
-    if spec is None:
-        return
-    try:
-        validate(spec.annotation, value)
-    except pydantic.ValidationError:
-        raise ConfigError(f"{key!r} must be {type_text(spec.annotation)}, not {show(value)}", where=run.id) from None
 
 
 def _past(run: Run, found: Changes, words: Iterable[str]) -> UserError:

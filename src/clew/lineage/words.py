@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ def understood(run: Run, words: Sequence[str]) -> Changes:
         if not (name and equals):
             raise UserError(f"{word!r} is not key=value", hint="write for instance lr=1e-4")
         if name in MULTIPLES:
+            _check_multiple(run, name, settings)
             changes.settings[MULTIPLES[name]] = f"*{value}"
         elif key := _key(name, keys, settings):
             changes.overrides.append(f"{key}={value}")
@@ -56,6 +57,13 @@ def understood(run: Run, words: Sequence[str]) -> Changes:
             hint = did_you_mean(name, [*keys, *settings, *MULTIPLES])
             raise UserError(f"there is nothing {name!r} to change in {run.id}", hint=hint)
     return changes
+
+
+def _check_multiple(run: Run, name: str, settings: Mapping[str, str]) -> None:
+    """A trainer that has told what can be set must have what is to be multiplied."""
+    if settings and (wanted := MULTIPLES[name]) not in settings:
+        hint = f"there is {', '.join(settings)}"
+        raise UserError(f"{run.id} has no {wanted} that {name} could multiply", hint=hint)
 
 
 def _key(name: str, keys: Sequence[str], settings: dict[str, str]) -> str:
