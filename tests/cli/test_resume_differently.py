@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def strides(project: Path) -> Path:
 
 def run_of(project: Path, name: str = "a") -> Run:
     return Run(project / "runs" / name)
+
+
+def standing(spawn: Spawn, at: int = 7) -> subprocess.Popen[str]:
+    """A process whose run stands at a step until the gate is there."""
+    process = spawn("run", "stride.yaml", "--name", "a", f"hold_at={at}")
+    read_until(process, "started")
+    return process
+
+
+def go_on(process: subprocess.Popen[str], project: Path) -> None:
+    """Open the gate, and wait for the end."""
+    (project / "gate").touch()
+    process.communicate(timeout=60)
 
 
 def fail(clew: Cli, *more: str) -> None:
@@ -252,8 +266,7 @@ def test_what_is_unknown_is_told_with_what_there_is(clew: Cli, strides: Path) ->
 
 @pytest.mark.slow
 def test_a_running_run_is_steered_or_stopped_first(spawn: Spawn, clew: Cli, strides: Path) -> None:
-    process = spawn("run", "stride.yaml", "--name", "a", "hold_at=7")
-    read_until(process, "started")
+    process = standing(spawn)
     wait_until(lambda: [event["step"] for event in run_of(strides).events("metric")][-1:] == [7])
     begin = "clew: a: it is running, and goes on differently only in its next attempt\n  "
     assert refused(clew, "a", "lr=0.5") == f"{begin}clew set a lr=0.5 changes that at once\n"
@@ -265,14 +278,12 @@ def test_a_running_run_is_steered_or_stopped_first(spawn: Spawn, clew: Cli, stri
         "  clew resume a follows it; clew stop a ends it\n"
     )
     assert not (run_of(strides).path / "resume.json").exists()
-    (strides / "gate").touch()
-    process.communicate(timeout=60)
+    go_on(process, strides)
 
 
 @pytest.mark.slow
 def test_a_run_that_is_about_to_end_is_waited_for(spawn: Spawn, clew: Cli, strides: Path) -> None:
-    process = spawn("run", "stride.yaml", "--name", "a", "hold_at=7")
-    read_until(process, "started")
+    process = standing(spawn)
     assert clew("stop", "a", "--at", "7", "--wait").code == 0
     (strides / "gate").touch()
     done = clew("resume", "a", "lr=0.5")
@@ -282,8 +293,7 @@ def test_a_run_that_is_about_to_end_is_waited_for(spawn: Spawn, clew: Cli, strid
 
 @pytest.mark.slow
 def test_a_paused_run_is_set_and_goes_on(spawn: Spawn, clew: Cli, strides: Path) -> None:
-    process = spawn("run", "stride.yaml", "--name", "a", "hold_at=7")
-    read_until(process, "started")
+    process = standing(spawn)
     assert clew("pause", "a", "--at", "7", "--wait").code == 0
     assert refused(clew, "a", "checkpoint.every=2") == (
         "clew: a: it is paused, and goes on differently only in its next attempt\n"
@@ -311,8 +321,7 @@ def test_a_run_that_is_being_started_is_left_alone(clew: Cli, strides: Path) -> 
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_differently(spawn: Spawn, clew: Cli, strides: Path) -> None:
-    process = spawn("run", "stride.yaml", "--name", "a", "hold_at=8")
-    read_until(process, "started")
+    process = standing(spawn, at=8)
     wait_until(lambda: [event["step"] for event in run_of(strides).events("metric")][-1:] == [8])
     owner = run_of(strides).states.read().owner
     assert owner is not None

@@ -28,11 +28,18 @@ DECLARED = Declared(
     },
     units={"heads": 8, "kv": 8},
 )
-EIGHT = {"data": 1, "fsdp": 4, "tensor": 2}
 
 
-def placed(config: MeshConfig, sizes: dict[str, int]):
-    return {one.name: one for one in place(DECLARED, sizes, config.rules)}
+def sizes(**axes: int) -> dict[str, int]:
+    """How many devices an axis has; one where nothing is said."""
+    return {"data": 1, "fsdp": 1, "tensor": 1, **axes}
+
+
+EIGHT = sizes(fsdp=4, tensor=2)
+
+
+def placed(config: MeshConfig, devices: dict[str, int]):
+    return {one.name: one for one in place(DECLARED, devices, config.rules)}
 
 
 def test_at_rest_a_parameter_is_split_over_both_axes_and_in_compute_over_one():
@@ -53,12 +60,12 @@ def test_a_parameter_without_the_axis_of_a_rule_is_split_along_its_first_one():
 
 
 def test_replicas_are_whole():
-    found = placed(MeshConfig(preset="ddp"), {"data": 8, "fsdp": 1, "tensor": 1})
+    found = placed(MeshConfig(preset="ddp"), sizes(data=8))
     assert all(one.at_rest == one.compute == ((),) * len(one.shape) for one in found.values())
 
 
 @pytest.mark.parametrize(
-    ("config", "sizes", "where", "message"),
+    ("config", "devices", "where", "message"),
     [
         (
             MeshConfig(preset="fsdp", at_rest={"heads": "fsdp"}),
@@ -68,95 +75,95 @@ def test_replicas_are_whole():
         ),
         (
             MeshConfig(preset="tp"),
-            {"data": 1, "fsdp": 1, "tensor": 4},
+            sizes(tensor=4),
             "mesh.compute.kv",
             r"layers.0.k.weight \[16, 32\]: the 2 heads of 'kv' do not divide by tensor=4",
         ),
         (
             MeshConfig(preset="fsdp"),
-            {"data": 1, "fsdp": 64, "tensor": 1},
+            sizes(fsdp=64),
             "mesh.at_rest.embed",
             r"embed.weight \[37, 32\]: the 32 of 'embed' do not divide by fsdp=64",
         ),
         (
             MeshConfig(preset="tp", compute={"kv": None}, at_rest={"kv": None}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.compute.kv",
             "a device needs the keys and values of its queries",
         ),
         (
             MeshConfig(preset="tp", compute={"mlp": None}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.at_rest.mlp",
             "layers.0.down.weight must be split over 'tensor' at rest and in compute, or in neither",
         ),
         (
             MeshConfig(preset="fsdp", at_rest={"embed": None, "first": None}),
-            {"data": 1, "fsdp": 2, "tensor": 1},
+            sizes(fsdp=2),
             "mesh.at_rest",
             r"no rule splits embed.weight \['vocab', 'embed'\] over 'fsdp', which has 2 devices",
         ),
         (
             MeshConfig(preset="fsdp", at_rest={"embed": "data"}),
-            {"data": 2, "fsdp": 2, "tensor": 1},
+            sizes(data=2, fsdp=2),
             "mesh.at_rest.embed",
             "embed.weight cannot be split over 'data'",
         ),
         (
             MeshConfig(preset="fsdp", compute={"mlp": "fsdp"}),
-            {"data": 1, "fsdp": 2, "tensor": 1},
+            sizes(fsdp=2),
             "mesh.compute.mlp",
             "layers.0.down.weight cannot be split over 'fsdp' in compute",
         ),
         (
             MeshConfig(preset="none", compute={"embed": "tensor"}, at_rest={"embed": "tensor"}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.compute.embed",
             "cannot be split over 'tensor' along 'embed'",
         ),
         (
             MeshConfig(preset="ddp", compute={"batch": "fsdp"}),
-            {"data": 2, "fsdp": 1, "tensor": 1},
+            sizes(data=2),
             "mesh.compute.batch",
             "the batch is not split over 'data'",
         ),
         (
             MeshConfig(preset="tp", compute={"seq": "tensor"}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.compute.seq",
             "the model of embed.weight does not say where its stream is, so sequences stay whole",
         ),
         (
             MeshConfig(preset="tp", compute={"seq": "context"}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.compute.seq",
             "'seq' cannot be split over 'context': PyTorch's context parallel has no attention for the CPU",
         ),
         (
             MeshConfig(preset="fsdp", compute={"logits": "fsdp"}),
-            {"data": 1, "fsdp": 2, "tensor": 1},
+            sizes(fsdp=2),
             "mesh.compute.logits",
             "'logits' cannot be split over 'fsdp'",
         ),
         (
             MeshConfig(preset="tp", compute={"logits": "tensor", "vocab": None}, at_rest={"vocab": None}),
-            {"data": 1, "fsdp": 1, "tensor": 2},
+            sizes(tensor=2),
             "mesh.compute.logits",
             "'logits' is split over 'tensor', but embed.weight not along 'vocab'",
         ),
     ],
 )
-def test_an_error_names_the_parameter_and_the_rule(config, sizes, where, message):
+def test_an_error_names_the_parameter_and_the_rule(config, devices, where, message):
     with pytest.raises(UserError, match=message) as caught:
-        placed(config, sizes)
+        placed(config, devices)
     assert caught.value.where == where
     assert caught.value.hint
 
 
 def test_words_may_be_spread_unevenly():
-    found = placed(MeshConfig(preset="tp"), {"data": 1, "fsdp": 1, "tensor": 2})["embed.weight"]
-    assert found.largest_part(found.at_rest, {"data": 1, "fsdp": 1, "tensor": 2}) == (19, 32)
-    assert found.is_uneven({"data": 1, "fsdp": 1, "tensor": 2})
+    found = placed(MeshConfig(preset="tp"), sizes(tensor=2))["embed.weight"]
+    assert found.largest_part(found.at_rest, sizes(tensor=2)) == (19, 32)
+    assert found.is_uneven(sizes(tensor=2))
 
 
 # Models that say nothing of their axes.
