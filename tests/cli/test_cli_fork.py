@@ -70,6 +70,17 @@ def test_what_a_child_is_asked_beside_its_config_is_said_and_its_refusal_is_told
     assert "its fork" not in clew("show", "a").out
 
 
+def test_a_child_that_begins_where_its_parent_ends_has_no_step_left_and_says_so(walk, clew):
+    assert clew("run", "walk.yaml", "--name", "whole", "every=12").code == 0
+    made = clew("fork", "whole", "--name", "b", "lr=0.5", "--hold")
+    assert made.out == (
+        "b: forked from whole at step 12\n  lr = 0.5\n  no step is left to make; steps=N makes some\n"
+        "  clew resume b starts it\n"
+    )
+    assert "no step" not in clew("fork", "whole", "--name", "c", "lr=0.5", "steps=13", "--hold").out
+    assert "no step" not in clew("fork", "a", "--name", "d", "lr=0.5", "--hold").out
+
+
 def test_nobody_is_told_to_wait_for_a_run_that_is_over(walk, clew):
     refused = clew("fork", "a", "--at", "7")
     assert refused.err == "clew: a: there is no checkpoint '7'\n  there are 5, 10\n"

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 from clew import api
 from clew.cli.finding import find_run, workspace_of
 from clew.cli.latest import latest
+from clew.config.problems import show
 from clew.errors import UserError
+from clew.lineage.fork import Forked
+from clew.lineage.words import known_settings
 from clew.logs.logger import Logger
-from clew.runs import ACTIVE
+from clew.runs import ACTIVE, Run
+from clew.session.settings import STEPS
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -57,9 +61,11 @@ def main(arguments: Namespace) -> int:
     info = made.child.info
     print(f"{made.name}: forked from {parent.id} at step {info.fork_step}")
     for key, value in info.changes.items():
-        print(f"  {key} = {value}")
+        print(f"  {key} = {show(value)}")
     for wish in made.wishes:
         print(f"  at its first step: {wish.verb} {' '.join(f'{key}={value}' for key, value in wish.args.items())}")
+    if key := _more_steps(parent, made):
+        print(f"  no step is left to make; {key}=N makes some")
     if arguments.hold:
         print(f"  clew resume {made.name} starts it")
     elif arguments.switch:
@@ -67,3 +73,14 @@ def main(arguments: Namespace) -> int:
     else:
         print(f"  it runs; clew resume {made.name} follows it")
     return 0
+
+
+def _more_steps(parent: Run, made: Forked) -> str:
+    """What must be said for a child that begins where its parent ends; empty where there are steps left."""
+    assert made.child is not None, "it was waited for"
+    info, total = made.child.info, latest(parent).total
+    if total is None or info.fork_step is None or info.fork_step < total:
+        return ""
+    key = known_settings(parent).get(STEPS)
+    is_said = key in info.changes or any(STEPS in wish.args for wish in made.wishes)
+    return "" if key is None or is_said else key or STEPS
