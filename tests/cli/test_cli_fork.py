@@ -87,8 +87,8 @@ def test_nobody_is_told_to_wait_for_a_run_that_is_over(walk, clew):
 
 
 def test_a_fork_of_a_live_run_goes_on_by_itself(live, clew, spawn, project):
-    made = detached(spawn, "fork", "a", "--name", "b", "steps=200", "pause=0")
     step = step_of(live)
+    made = detached(spawn, "fork", "a", "--name", "b", f"steps={step + 50}", "pause=0")
     assert made.startswith(f"b: forked from a at step {step}\n")
     assert "it runs; clew resume b follows it" in made
     child = Run(project / "runs/b")
@@ -99,7 +99,7 @@ def test_a_fork_of_a_live_run_goes_on_by_itself(live, clew, spawn, project):
 
 
 def test_the_process_goes_on_as_the_child_and_whoever_follows_the_parent_is_told(live, clew, project):
-    made = clew("fork", "a", "--name", "b", "--switch", "steps=100")
+    made = clew("fork", "a", "--name", "b", "--switch", f"steps={step_of(live) + 50}")
     assert "the process of a goes on as b; clew resume a goes on with a" in made.out
     child = Run(project / "runs/b")
     wait_until(lambda: child.state is State.COMPLETED)
