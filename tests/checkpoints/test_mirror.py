@@ -186,6 +186,8 @@ def test_a_run_sends_its_checkpoints_while_it_works_and_gets_them_back(run, plac
     shutil.rmtree(run.checkpoints)
     assert main(["--workspace", str(run.path.parents[1]), "checkpoints", "restore", "kept"]) == 0
     assert "restored 12" in capsys.readouterr().out
+    assert main(["--workspace", str(run.path.parents[1]), "checkpoints", "restore", "kept"]) == 0
+    assert capsys.readouterr().out.startswith("kept: nothing of what ")
     assert contents(run.checkpoints / "step-00000012") == expected
     assert tree_bytes(run.checkpoints) > 0
 

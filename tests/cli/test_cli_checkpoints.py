@@ -90,7 +90,7 @@ def test_deleting_is_only_said_until_it_is_confirmed_and_spares_the_only_good_on
     store.save(45, lambda folder: (folder / "x").write_text("x"))
     flip(store.all()[0].path / "x")
     assert main(["checkpoints", "prune", "a", "--keep-last", "1"]) == 0
-    assert "would delete steps 35" in capsys.readouterr().out
+    assert "would delete step 35, " in capsys.readouterr().out
     assert [one.step for one in store.all()] == [45, 40, 35]
     assert main(["checkpoints", "prune", "a", "--keep-last", "1", "--yes"]) == 0
     assert [one.step for one in store.all()] == [45, 40]

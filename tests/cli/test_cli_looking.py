@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,9 @@ from command_line import Cli, Spawn, has_counted, read_until
 
 from clew.cli import text
 from clew.cli.latest import latest
-from clew.runs import JournalWriter, Run
+from clew.runs import JournalWriter, Owner, Run
+from clew.runs.files import read_json, write_json
+from clew.runs.states import LEASE_SECONDS
 from support import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("borne")]
@@ -95,6 +100,43 @@ def test_show_a_completed_run(clew: Cli, project: Path) -> None:
     assert shown["checkpoints"].endswith("step-00000010")
     assert shown["artifacts"] == f"{project}/runs/a/artifacts/number (2 B)"
     assert "next" not in shown
+
+
+def is_said_to_be(run: Run, **other: object) -> None:
+    """Write into the state of a run what an owner would have written, or left behind."""
+    path = run.path / "state.json"
+    write_json(path, {**read_json(path), **other})
+
+
+def test_show_says_when_an_owner_that_is_gone_gave_its_last_sign_of_life(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    run, now = Run(project / "runs/a"), time.time()
+    gone = {"host": socket.gethostname(), "pid": 4_000_000, "started": 1}
+    is_said_to_be(run, state="running", owner=gone, changed=now - 3000, lease_until=now + LEASE_SECONDS - 300)
+    assert "state        interrupted, 5 min ago, attempt 1\n" in clew("show", "a").out
+    is_said_to_be(run, changed=now - 120)  # it was killed before it renewed its lease
+    assert "state        interrupted, 2 min ago, attempt 1\n" in clew("show", "a").out
+
+
+@pytest.mark.parametrize(
+    ("issuer", "why"),
+    [
+        ("disk", "the disk is full: nothing could be saved after step 7; make space, then let it go on"),
+        ("on_nan", "the loss or its gradient was no longer finite after step 7"),
+        ("ann", "ann asked for it after step 7"),
+    ],
+)
+def test_show_says_why_a_run_is_paused(clew: Cli, project: Path, issuer: str, why: str) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    run = Run(project / "runs/a")
+    journal = JournalWriter(run.path / "journal", 2)
+    for verb, at, outcome in (("pause", 7, "applied"), ("pause", 9, "rejected: no"), ("set", 9, "applied")):
+        journal.write("command", id=verb, verb=verb, issuer=issuer, args={}, at=at, outcome=outcome)
+    journal.close()
+    is_said_to_be(run, state="paused", owner=asdict(Owner.current()), lease_until=time.time() + LEASE_SECONDS)
+    assert f"reason       {why}\nnext         clew resume a lets it go on" in clew("show", "a").out
+    is_said_to_be(run, state="running")
+    assert "reason" not in clew("show", "a").out
 
 
 def test_show_tells_what_is_known_of_some_runs_only(clew: Cli, project: Path) -> None:

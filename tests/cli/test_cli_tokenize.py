@@ -32,6 +32,17 @@ def test_files_become_token_files(project, texts, clew: Cli):
     assert told(project / "made") == "40 documents, 300 tokens in 1 shard"
 
 
+def test_what_was_there_is_said_to_be_kept_or_replaced(project, texts, clew: Cli):
+    words = ("tokenize", "texts.jsonl", "-o", "made", "--workers", "1")
+    assert clew(*words).out == "made/train: 20 documents, 150 tokens in 1 shard\n"
+    assert clew(*words).out == "made/train: 20 documents, 150 tokens in 1 shard, which was there already\n"
+    texts.write_text('{"text": "other"}\n')
+    before = "in place of 20 documents, 150 tokens in 1 shard"
+    assert clew(*words).out == f"made/train: 1 documents, 6 tokens in 1 shard, {before}\n"
+    (project / "made" / "train" / "00000.bin").write_bytes(b"cut")
+    assert clew(*words).out == "made/train: 1 documents, 6 tokens in 1 shard\n"
+
+
 def test_a_second_split_has_the_tokenizer_of_the_first(project, texts, clew: Cli):
     (project / "sums.yaml").write_text(CONFIG)
     assert clew("tokenize", "sums.yaml", "-o", "made", "--split", "train", "--workers", "1").code == 0

@@ -273,6 +273,9 @@ def test_a_running_run_is_steered_or_stopped_first(spawn: Spawn, clew: Cli, stri
     for words in (["checkpoint.every=2"], ["lr=0.5", "checkpoint.every=2"], ["--at", "3"], ["--ranks", "2"]):
         assert refused(clew, "a", *words) == f"{begin}clew stop a, then clew resume a {' '.join(words)}\n"
     assert refused(clew, "a", "--on", "local").startswith(begin)
+    for words in (["seed=4"], ["checkpoint.every=2", "seed=4"]):  # nobody is told to stop it for what cannot be
+        assert refused(clew, "a", *words).startswith("clew: a: seed (0) cannot change: the steps that are done")
+    assert "'checkpoint.every' must be int >= 1" in refused(clew, "a", "checkpoint.every=0")
     assert refused(clew, "a", "--take-over") == (
         "clew: a: there is nothing to take over: it is running on this machine\n"
         "  clew resume a follows it; clew stop a ends it\n"

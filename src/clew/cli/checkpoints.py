@@ -156,12 +156,12 @@ def _prune(run: Run, arguments: Namespace) -> int:
         print(f"{run.id}: nothing to delete")
         return 0
     room = sum(_bytes(run.checkpoints / folder_of(step)) for step in gone)
-    steps = ", ".join(map(str, gone))
+    steps = f"{'step' if len(gone) == 1 else 'steps'} {', '.join(map(str, gone))}"
     if not arguments.yes:
-        print(f"{run.id}: would delete steps {steps}, {size(room)}; --yes does it")
+        print(f"{run.id}: would delete {steps}, {size(room)}; --yes does it")
         return 0
     store.prune(keep_last, keep_every=arguments.keep_every)
-    print(f"{run.id}: deleted steps {steps}, {size(room)}")
+    print(f"{run.id}: deleted {steps}, {size(room)}")
     return 0
 
 
@@ -224,7 +224,10 @@ def _restore(run: Run, url: str | None) -> int:
     if run.state in OWNED:
         raise UserError("this run is alive, and looks after its checkpoints itself", where=run.id)
     done = restore(run, place)
-    steps = ", ".join(map(str, done.steps)) or "nothing"
+    if not done.steps:
+        print(f"{run.id}: nothing of what {place} has is missing or damaged here")
+        return 0
+    steps = ", ".join(map(str, done.steps))
     print(f"{run.id}: restored {steps} from {place}; {size(done.fetched)} of {size(done.bytes)} fetched")
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from clew.runs import Event, Run
 from clew.runs.journal import decode, journal_files
+from clew.session.commands import APPLIED, DISK
 
 _TAIL_BYTES = 1 << 17
 
@@ -25,6 +26,8 @@ class Latest:
     """The step to which the figures belong."""
     refused: tuple[str, ...] = ()
     """What the fork that made the run asked of it, and its trainer rejected."""
+    paused: str = ""
+    """Why it was paused the last time."""
 
     @property
     def steps(self) -> str:
@@ -39,7 +42,7 @@ def latest(run: Run) -> Latest:
     result = run.result
     final = dict(result.metrics) if result is not None and result.metrics else {}
     step = total = metrics_step = None
-    unit = "step"
+    unit, paused = "step", ""
     metrics: dict[str, Any] = {}
     refused: list[str] = []
     for event in _events(run.path / "journal"):
@@ -55,7 +58,19 @@ def latest(run: Run) -> Latest:
         elif kind == "command" and event.get("issuer") == "fork" and str(event["outcome"]).startswith("rejected"):
             args = " ".join(f"{key}={value}" for key, value in event.get("args", {}).items())
             refused.append(f"{event['verb']} {args} {event['outcome']}")
-    return Latest(step, total, unit, final or metrics, None if final else metrics_step, tuple(refused))
+        elif kind == "command" and event["verb"] == "pause" and event["outcome"] == APPLIED:
+            paused = _why_paused(event)
+    return Latest(step, total, unit, final or metrics, None if final else metrics_step, tuple(refused), paused)
+
+
+def _why_paused(event: Event) -> str:
+    """The sentence about a pause: a run that paused by itself waits for somebody, who must learn what for."""
+    after, issuer = f"after step {event.get('at')}", event.get("issuer")
+    if issuer == DISK:
+        return f"the disk is full: nothing could be saved {after}; make space, then let it go on"
+    if issuer == "on_nan":
+        return f"the loss or its gradient was no longer finite {after}"
+    return f"{issuer} asked for it {after}"
 
 
 def _events(folder: Path) -> Iterator[Event]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from clew.checkpoints import CheckpointStore
 from clew.cli.advice import LONGEST, ends_so_again, way_on, why_it_ended
 from clew.cli.finding import find, workspace_of
-from clew.cli.latest import latest
+from clew.cli.latest import Latest, latest
 from clew.cli.text import age, clock, number, one_line, size
 from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunInfo, RunState, State, Workspace
 from clew.runs.following import read_records, trouble_of
 from clew.runs.pushed import read_remote
+from clew.runs.states import LEASE_SECONDS, OWNED
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -43,7 +44,7 @@ def main(arguments: Namespace) -> int:
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
     """Names and values; an empty name goes on with what the last one is about."""
     info, stored, state = run.info, run.states.read(), run.state
-    result = run.result
+    result, now = run.result, latest(run)
     yield "run", run.id
     yield "job", info.job
     yield from _lineage(info, stored)
@@ -53,7 +54,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "created", f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(info.created))}"
     yield "folder", str(run.path)
     yield "config", f"{run.config_path} (hash {info.config_hash[:12]}, code {info.code_hash[:12]})"
-    yield from _progress(run, result)
+    yield from _progress(now, result)
     yield from _outputs(run, result)
     yield from _trackers(run)
     yield from _pushes(run, result)
@@ -63,6 +64,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield "reason", result.failure.cause
         for line in result.failure.log_tail[-_LOG_LINES:]:
             yield "", f"| {line}"
+    elif state is State.PAUSED and now.paused:
+        yield "reason", now.paused
     elif stored.reason and state not in ACTIVE:
         yield "reason", stored.reason
     last = result if result is not None and result.attempts == stored.attempt else None
@@ -82,15 +85,20 @@ def _lineage(info: RunInfo, stored: RunState) -> Iterator[tuple[str, str]]:
 
 
 def _state(state: State, stored: RunState) -> str:
-    since = (
-        f" for {age(time.time() - stored.changed)}" if state in ACTIVE else f", {age(time.time() - stored.changed)} ago"
-    )
+    passed = age(time.time() - _changed(state, stored))
+    since = f" for {passed}" if state in ACTIVE else f", {passed} ago"
     owner = f", process {stored.owner.pid} on {stored.owner.host}" if stored.owner and state in ACTIVE else ""
     return f"{state}{since}, attempt {stored.attempt}{owner}"
 
 
-def _progress(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
-    now = latest(run)
+def _changed(state: State, stored: RunState) -> float:
+    """Since when it is so: of one whose owner is gone since its lease was renewed the last time, which it often is."""
+    if stored.lease_until is None or stored.state not in OWNED or state in OWNED:
+        return stored.changed
+    return max(stored.changed, stored.lease_until - LEASE_SECONDS)
+
+
+def _progress(now: Latest, result: JobResult | None) -> Iterator[tuple[str, str]]:
     for outcome in now.refused:
         yield "its fork", outcome
     if now.steps:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew.cli.finding import workspace_of
 from clew.cli.text import is_terminal
-from clew.errors import UserError
+from clew.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from clew.cli.parser import Parser
@@ -54,13 +54,38 @@ def main(arguments: Namespace) -> int:
         raise UserError("--workers must be at least 1")
     folder = Path(arguments.output)
     config = _config(arguments)
+    for split, texts, encoding in _of_files(arguments, folder) if config is None else _of_task(arguments, config):
+        print(f"{folder / split}: {_made(arguments, folder, split, texts, encoding)}")
+    return 0
+
+
+def _made(arguments: Namespace, folder: Path, split: str, texts: Iterator[tuple[str, str]], encoding: Any) -> str:
+    """Make one split, and say what it holds, and what became of one that was there."""
     from clew.data.writing import write_tokens
 
-    for split, texts, encoding in _of_files(arguments, folder) if config is None else _of_task(arguments, config):
-        with _shown(f"{folder.name}/{split}", arguments.level) as progress:
-            made = write_tokens(folder, split, texts, encoding, workers=arguments.workers, progress=progress)
-        print(f"{folder / split}: {_told(made)}")
-    return 0
+    before, kept = _before(folder, split), 0
+
+    def seen(progress: Progress) -> None:
+        nonlocal kept
+        kept = progress.kept
+        show(progress)
+
+    with _shown(f"{folder.name}/{split}", arguments.level) as show:
+        made = write_tokens(folder, split, texts, encoding, workers=arguments.workers, progress=seen)
+    if kept:
+        some = "" if kept == len(made.shards) else f"{kept} of "
+        return f"{_told(made)}, {some}which {'was' if kept == 1 else 'were'} there already"
+    return _told(made) + (f", in place of {_told(before)}" if before and before.digest != made.digest else "")
+
+
+def _before(folder: Path, split: str) -> TokenFiles | None:
+    """The split as it was; None where there was none, or one that was not whole."""
+    from clew.data.tokens import open_tokens
+
+    try:
+        return open_tokens(folder, split)
+    except DataError:
+        return None
 
 
 def _config(arguments: Namespace) -> PretrainConfig | None:

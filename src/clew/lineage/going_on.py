@@ -201,9 +201,11 @@ def _check_state(run: Run, wish: Wish) -> None:
 
 
 def _alive(run: Run, wish: Wish) -> UserError:
-    """The error about something that can change only between two attempts."""
+    """The error about what can change only between two attempts, or not at all: then nobody is told to stop the run."""
     state = run.state
-    _, settings = _divided(run, wish.words) if wish.words else ([], {})
+    overrides, settings = _divided(run, wish.words)
+    if (found := changes(run, overrides)).fixed:
+        return _past(run, found, wish.words)
     by_set = f"clew set {run.id} {' '.join(f'{name}={value}' for name, value in settings.items())} changes that at once"
     by_stop = f"clew stop {run.id}, then clew resume {run.id} {wish}"
     alone = settings and len(settings) == len(wish.words) and not (wish.at or wish.on or wish.mesh or wish.ranks)
