@@ -37,7 +37,7 @@ jobs = st.builds(
     validation=st.none() | st.builds(Validation, every=st.integers(1, 9)),
     mix=st.lists(st.builds(Source, path=clean, weight=numbers), max_size=3),
     parts=st.dictionaries(texts, st.builds(Validation, every=st.integers(1, 9)), max_size=3),
-    weights=st.dictionaries(texts, st.floats(allow_nan=False), max_size=3),
+    weights=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     model=st.none() | clean,
     dry=st.booleans(),
 )

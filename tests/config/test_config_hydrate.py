@@ -40,6 +40,8 @@ def error_of(text: str, cls: type = Job) -> str:
         ("  lr: abc", "a.yaml:3: 'training.lr' must be float > 0, not 'abc'"),
         ("  lr: '1'", "a.yaml:3: 'training.lr' must be float > 0, not '1'"),
         ("  lr: -1", "a.yaml:3: 'training.lr' must be float > 0, not -1"),
+        ("  lr: .inf", "a.yaml:3: 'training.lr' must be float > 0, not Infinity\n  a number is finite"),
+        ("  lr: 1e400", "a.yaml:3: 'training.lr' must be float > 0, not Infinity\n  a number is finite"),
         ("  lr: {a: 1}", "a.yaml:3: 'training.lr' must be float > 0, not {\"a\": 1}"),
         ("  clip: x", "a.yaml:3: 'training.clip' must be float > 0 | null, not 'x'"),
         ("seed: 1e1", "a.yaml:3: 'seed' must be int >= 0, not 10.0\n  write 10"),

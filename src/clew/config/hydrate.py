@@ -10,7 +10,7 @@ import pydantic
 from clew.config.choose import choose_class, choose_plugin
 from clew.config.describe import known_keys
 from clew.config.dump import dump
-from clew.config.leaf import absolute_value, allows_none, plain_value, type_text, validate
+from clew.config.leaf import absolute_value, allows_none, is_finite, plain_value, type_text, validate
 from clew.config.merge import as_items, is_index_section, merge_items
 from clew.config.origins import Origins, Resolved
 from clew.config.plugins import Registry
@@ -155,6 +155,10 @@ class _Hydration:
 
     def _leaf(self, shape: LeafShape, node: Node, key: str, default: Any, owner: str) -> Any:
         raw = absolute_value(shape.annotation, node)
+        if not is_finite(raw):
+            what = f"{self._name(key)} must be {self._type(shape)}, not {show(raw)}"
+            self.problems.add(what, node.origin.where, "a number is finite")
+            return _BROKEN
         try:
             value = validate(shape.annotation, raw)
         except pydantic.ValidationError as error:

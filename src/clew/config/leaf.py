@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -57,6 +58,15 @@ def validate(annotation: Any, value: Any) -> Any:
         pydantic.ValidationError: The value does not fit.
     """
     return adapter(annotation).validate_json(json.dumps(value), strict=True)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no number in a plain value is infinite or none at all: neither JSON nor a training has such numbers."""
+    if isinstance(value, Mapping):
+        return all(map(is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @cache
