@@ -9,7 +9,6 @@ from typing import Any
 
 from clew.runs import Event, Run
 from clew.runs.journal import decode, journal_files
-from clew.session.commands import APPLIED, DISK
 
 _TAIL_BYTES = 1 << 17
 
@@ -58,7 +57,7 @@ def latest(run: Run) -> Latest:
         elif kind == "command" and event.get("issuer") == "fork" and str(event["outcome"]).startswith("rejected"):
             args = " ".join(f"{key}={value}" for key, value in event.get("args", {}).items())
             refused.append(f"{event['verb']} {args} {event['outcome']}")
-        elif kind == "command" and event["verb"] == "pause" and event["outcome"] == APPLIED:
+        elif kind == "command" and event["verb"] == "pause" and event["outcome"] == "applied":
             paused = _why_paused(event)
     return Latest(step, total, unit, final or metrics, None if final else metrics_step, tuple(refused), paused)
 
@@ -66,7 +65,7 @@ def latest(run: Run) -> Latest:
 def _why_paused(event: Event) -> str:
     """The sentence about a pause: a run that paused by itself waits for somebody, who must learn what for."""
     after, issuer = f"after step {event.get('at')}", event.get("issuer")
-    if issuer == DISK:
+    if issuer == "disk":
         return f"the disk is full: nothing could be saved {after}; make space, then let it go on"
     if issuer == "on_nan":
         return f"the loss or its gradient was no longer finite {after}"
