@@ -13,6 +13,7 @@ from clew.cli import text
 from clew.cli.latest import latest
 from clew.runs import JournalWriter, Owner, Run
 from clew.runs.files import read_json, write_json
+from clew.runs.following import Record
 from clew.runs.states import LEASE_SECONDS
 from support import wait_until
 
@@ -137,6 +138,16 @@ def test_show_says_why_a_run_is_paused(clew: Cli, project: Path, issuer: str, wh
     assert f"reason       {why}\nnext         clew resume a lets it go on" in clew("show", "a").out
     is_said_to_be(run, state="running")
     assert "reason" not in clew("show", "a").out
+
+
+def test_copies_that_were_never_made_are_told_at_the_end(clew: Cli, project: Path) -> None:
+    clew("run", "count.yaml", "--name", "a")
+    assert clew("run", "count.yaml", "--name", "a").err == ""
+    Record("mirror", "push", "given up", error="s4://x: no such thing").save(project / "runs/a")
+    done = clew("run", "count.yaml", "--name", "a")
+    assert (done.code, "a: mirror: given up: s4://x: no such thing; clew push a URL" in done.err) == (0, True), done
+    Record("mirror", "push", "done", 1).save(project / "runs/a")
+    assert clew("run", "count.yaml", "--name", "a").err == ""
 
 
 def test_show_tells_what_is_known_of_some_runs_only(clew: Cli, project: Path) -> None:

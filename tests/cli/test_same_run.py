@@ -52,6 +52,19 @@ def test_a_running_one_is_followed(spawn: Spawn, clew: Cli, project: Path) -> No
     assert attempts(project) == ["1-0.jsonl"]
 
 
+def test_values_that_do_not_hold_for_a_run_that_is_there_are_told(clew: Cli, project: Path) -> None:
+    assert clew(*COUNT, "fail_at=7", "notes=first").code == 1
+    assert clew(*COUNT, "fail_at=7", "notes=by hand").out.splitlines()[1:3] == [
+        "a: notes stays 'first', though 'by hand' is said now",
+        "  clew stop a, then clew resume a 'notes=by hand' goes on so",
+    ]
+
+
+def test_values_that_are_not_said_again_are_not_told(clew: Cli, project: Path) -> None:
+    assert clew(*COUNT, "fail_at=7", "notes=first").code == 1
+    assert " stays " not in clew(*COUNT, "fail_at=7").out
+
+
 @pytest.mark.parametrize("how", ["stopped", "failed", "interrupted"])
 def test_one_that_has_ended_goes_on_and_says_so(how: str, spawn: Spawn, clew: Cli, project: Path) -> None:
     words = (*COUNT, "fail_at=7") if how == "failed" else (*COUNT, *HOLD)

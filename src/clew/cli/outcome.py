@@ -12,6 +12,7 @@ from clew.errors import ClewError
 from clew.logs.logger import Logger
 from clew.plans import Plan
 from clew.runs import JobResult, Run, State, Workspace
+from clew.runs.following import read_records, trouble_of
 
 
 def conclude(run: Run, result: JobResult) -> int:
@@ -20,6 +21,10 @@ def conclude(run: Run, result: JobResult) -> int:
         print(f"metrics: {figures(result.metrics)}")
     for name, artifact in result.artifacts.items():
         print(f"{name}: {run.path / artifact.path}")
+    for kind in ("push", "tracker"):  # they fail nothing, so nobody would look for copies that were never made
+        for record in read_records(run.path, kind):
+            if trouble := trouble_of(run.path, record):
+                Logger("clew.cli").warning(f"{run.id}: {record.name}: {one_line(trouble, LONGEST)}", run=run.id)
     return exit_code(result)
 
 

@@ -14,7 +14,7 @@ from clew.cli.finding import workspace_of
 from clew.cli.outcome import conclude, conclude_plan
 from clew.cli.progress import watching
 from clew.cli.resume import resume_plan
-from clew.cli.starting import no_stages, notifier_of, say_it_runs, tell_end
+from clew.cli.starting import no_stages, notifier_of, say_it_runs, say_what_stays, tell_end
 from clew.config import to_yaml
 from clew.jobs import LoadedJob
 from clew.notify import TellingWatcher
@@ -90,6 +90,8 @@ def submit(work: LoadedJob, workspace: Workspace, *, detach: bool) -> int:
         print(f"{run.id} exists already, with the same config and code, and is {state}; going on with it")
     if state in ACTIVE:
         say_it_runs(run, detach)
+    if state in ACTIVE | RESUMABLE:
+        say_what_stays(run, work)
     if detach:
         return _detach_once(run)
     with notifier, watching() as watcher:
