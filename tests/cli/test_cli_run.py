@@ -92,6 +92,15 @@ def test_a_run_that_can_only_fail_so_again_is_to_be_mended_before_it_is_resumed(
     assert clew("resume", "a").out.endswith("metrics: bytes 4\n")
 
 
+def test_a_run_that_is_no_longer_finite_goes_on_otherwise_than_it_was(clew: Cli, project: Path) -> None:
+    raised = 'raise clew.UserError("there is no data", where="data.txt", hint="make it")'
+    (project / "read.py").write_text(READING.replace(raised, 'raise clew.errors.NotFinite("no number")'))
+    (project / "read.yaml").write_text("job: read.py:read\n")
+    way = "clew resume a lr_mul=0.5, say, or --at an earlier step (as it was, it would end so again)"
+    assert clew("run", "read.yaml", "--name", "a").err == f"clew: a failed: no number; go on with: {way}\n"
+    assert clew("show", "a").out.endswith(f"next         {way}\n")
+
+
 def test_so_is_a_pipeline_with_such_a_run(clew: Cli, project: Path) -> None:
     (project / "read.py").write_text(READING)
     (project / "pipeline.yaml").write_text("pipeline: p\nstages:\n  a: {job: read.py:read}\n")

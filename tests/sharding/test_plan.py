@@ -123,6 +123,8 @@ def test_a_split_stream_and_split_logits_keep_less():
             {"vocab": 100_000},
             "embed.weight is whole on every device, with 97 MiB",
         ),
+        (MeshConfig(preset="fsdp", data=-1), 4, Work(), {}, "fsdp has one device, so nothing is split over it"),
+        (MeshConfig(preset="fsdp+tp"), 2, Work(), {}, "fsdp has one device, so nothing is split over it"),
     ],
 )
 def test_what_looks_wrong_is_said(mesh, devices, work, sizes, warning):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clew.runs import Event, Failure, JobResult, State, Workspace
+from clew.errors import NotFinite
+from clew.runs import Event, Failure, State, Workspace
 from clew.runs.journal import decode
 
 if TYPE_CHECKING:
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 
 LONGEST = 600
 """Characters of a reason; its end is often the advice."""
-
-
-def ends_so_again(result: JobResult | None) -> bool:
-    """Say whether another attempt cannot end otherwise, as long as nothing is mended."""
-    return result is not None and result.failure is not None and result.failure.lasting
 
 
 def why_it_ended(plan: Plan, workspace: Workspace) -> Failure | None:
@@ -64,17 +60,19 @@ def _told(plan: Plan) -> Iterator[Event]:
     yield from filter(None, map(decode, lines))
 
 
-def way_on(name: str, *, mend: bool, is_plan: bool = False) -> str:
+def way_on(name: str, why: Failure | None, *, is_plan: bool = False) -> str:
     """Return how something that has not completed is gone on with.
 
     Args:
         name: Of the run or the pipeline.
-        mend: Whether something must be mended first; see :func:`ends_so_again`.
+        why: Why its last attempt failed; None if it did not.
         is_plan: Whether it is a pipeline.
     """
     resume = f"clew resume {name}"
-    if not mend:
-        return resume
-    again = "change the file, and clew run it again"
-    other = again if is_plan else f"clew fork {name} key=value, or clew run FILE key=value --name NAME"
-    return f"mend that, then {resume} (if only another config helps: {other})"
+    if why is not None and why.lasting:
+        again = "change the file, and clew run it again"
+        other = again if is_plan else f"clew fork {name} key=value, or clew run FILE key=value --name NAME"
+        return f"mend that, then {resume} (if only another config helps: {other})"
+    if why is not None and why.kind == NotFinite.__name__:
+        return f"{resume} lr_mul=0.5, say, or --at an earlier step (as it was, it would end so again)"
+    return resume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clew.cli.advice import LONGEST, ends_so_again, way_on
+from clew.cli.advice import LONGEST, way_on
 from clew.cli.reporting import report_plan
 from clew.cli.text import clock, figures, one_line, print_table
 from clew.config.layers import word_of
@@ -70,8 +70,7 @@ def exit_code(result: JobResult) -> int:
     if result.status == State.COMPLETED:
         return 0
     why = f": {one_line(result.failure.cause, LONGEST)}" if result.failure else ""
-    mend = ends_so_again(result)
-    way = way_on(result.run, mend=mend, is_plan=result.job == "pipeline")
-    text = f"{result.run} {result.status}{why}; {'' if mend else 'go on with: '}{way}"
+    way = way_on(result.run, result.failure, is_plan=result.job == "pipeline")
+    text = f"{result.run} {result.status}{why}; {'go on with: ' if way.startswith('clew') else ''}{way}"
     Logger("clew.cli").error(text, run=result.run, status=result.status)
     return 1

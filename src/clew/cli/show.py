@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from clew.checkpoints import CheckpointStore
-from clew.cli.advice import LONGEST, ends_so_again, way_on, why_it_ended
+from clew.cli.advice import LONGEST, way_on, why_it_ended
 from clew.cli.finding import find, workspace_of
 from clew.cli.latest import Latest, latest
 from clew.cli.text import age, clock, number, one_line, size
-from clew.runs import ACTIVE, RESUMABLE, JobResult, Run, RunInfo, RunState, State, Workspace
+from clew.runs import ACTIVE, RESUMABLE, Failure, JobResult, Run, RunInfo, RunState, State, Workspace
 from clew.runs.following import read_records, trouble_of
 from clew.runs.pushed import read_remote
 from clew.runs.states import LEASE_SECONDS, OWNED
@@ -69,7 +69,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     elif stored.reason and state not in ACTIVE:
         yield "reason", stored.reason
     last = result if result is not None and result.attempts == stored.attempt else None
-    if next_step := _next(run, state, mend=ends_so_again(last)):
+    if next_step := _next(run, state, last.failure if last is not None else None):
         yield "next", next_step
 
 
@@ -163,9 +163,9 @@ def _outputs(run: Run, result: JobResult | None) -> Iterator[tuple[str, str]]:
         label = ""
 
 
-def _next(run: Run, state: State, *, mend: bool) -> str:
+def _next(run: Run, state: State, why: Failure | None) -> str:
     if state in RESUMABLE or state is State.CREATED:
-        return way_on(run.id, mend=mend)
+        return way_on(run.id, why)
     if state is State.PAUSED:
         return f"clew resume {run.id} lets it go on, clew stop {run.id} ends it"
     if state in ACTIVE:
@@ -197,4 +197,4 @@ def _show_plan(plan: Plan, workspace: Workspace) -> None:
     if state in RESUMABLE:
         why = why_it_ended(plan, workspace)
         print(f"\nreason       {one_line(why.reason, LONGEST)}" if why else "")
-        print(f"next         {way_on(plan.id, mend=why is not None and why.lasting, is_plan=True)}")
+        print(f"next         {way_on(plan.id, why, is_plan=True)}")

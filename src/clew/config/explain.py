@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import indent
 from typing import Any
 
 from clew.config.describe import section_text
@@ -43,7 +44,7 @@ def _history(key: str, entry: Resolved, spec: FieldSpec | None) -> str:
         mark = "" if index == 0 else "  shadowed"
         lines.append(f"  {origin.layer:<{layers}}  {origin.where:<{width}}  {show(value)}{mark}")
     if spec is not None:
-        lines.append(f"  {spec.doc}")
+        lines.append(indent(spec.doc, "  "))
         lines.append(
             f"  {type_text(spec.annotation) if isinstance(spec.shape, LeafShape) else section_text(spec.shape)}"
         )

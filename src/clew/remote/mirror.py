@@ -104,7 +104,7 @@ def bring_back(run: Run, attempt: int, steps: Mapping[int, int]) -> Fetched | No
         return _newest(open_location(url), run, attempt, steps)
     except (RemoteError, UserError) as error:
         what = f"no checkpoint here can be used, and none can be fetched: {error.what}"
-        hint = f"nothing was changed; clew resume {run.id} tries it again, and `mirror` in config.yaml says where"
+        hint = f"nothing was changed; clew resume {run.id} tries it again, with checkpoint.mirror=URL at another place"
         raise type(error)(what, where=error.where or url, hint=hint) from error
 
 

@@ -113,6 +113,9 @@ def _memory(declared: Declared, placed: Sequence[Placed], sizes: Mapping[str, in
 
 def _warnings(placed: Sequence[Placed], sizes: Mapping[str, int], work: Work) -> Iterator[str]:
     yield from _batch_warnings(sizes, work)
+    over_fsdp = any(FSDP in axes for one in placed for axes in one.at_rest)
+    if over_fsdp and sizes[FSDP] == 1 < math.prod(sizes.values()):
+        yield f"{FSDP} has one device, so nothing is split over it: mesh.{FSDP} says over how many"
     if sizes[FSDP] == sizes[TENSOR] == 1:
         return
     large = [one for one in placed if _is_whole(one, sizes) and FLOAT32 * math.prod(one.shape) >= LARGE]
