@@ -136,6 +136,10 @@ def test_show_says_why_a_run_is_paused(clew: Cli, project: Path, issuer: str, wh
     journal.close()
     is_said_to_be(run, state="paused", owner=asdict(Owner.current()), lease_until=time.time() + LEASE_SECONDS)
     assert f"reason       {why}\nnext         clew resume a lets it go on" in clew("show", "a").out
+    journal = JournalWriter(run.path / "journal", 3)
+    journal.write("command", id="s", verb="stop", issuer="ann", args={}, at=9, outcome="rejected: no room")
+    journal.close()
+    assert f"reason       {why}; stop was rejected: no room\nnext" in clew("show", "a").out
     is_said_to_be(run, state="running")
     assert "reason" not in clew("show", "a").out
 

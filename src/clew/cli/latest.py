@@ -26,7 +26,7 @@ class Latest:
     refused: tuple[str, ...] = ()
     """What the fork that made the run asked of it, and its trainer rejected."""
     paused: str = ""
-    """Why it was paused the last time."""
+    """Why it was paused the last time, and why it could not be stopped since then."""
 
     @property
     def steps(self) -> str:
@@ -41,7 +41,7 @@ def latest(run: Run) -> Latest:
     result = run.result
     final = dict(result.metrics) if result is not None and result.metrics else {}
     step = total = metrics_step = None
-    unit, paused = "step", ""
+    unit, paused, unheard = "step", "", ""
     metrics: dict[str, Any] = {}
     refused: list[str] = []
     for event in _events(run.path / "journal"):
@@ -58,8 +58,11 @@ def latest(run: Run) -> Latest:
             args = " ".join(f"{key}={value}" for key, value in event.get("args", {}).items())
             refused.append(f"{event['verb']} {args} {event['outcome']}")
         elif kind == "command" and event["verb"] == "pause" and event["outcome"] == "applied":
-            paused = _why_paused(event)
-    return Latest(step, total, unit, final or metrics, None if final else metrics_step, tuple(refused), paused)
+            paused, unheard = _why_paused(event), ""
+        elif kind == "command" and event["verb"] == "stop" and str(event["outcome"]).startswith("rejected"):
+            unheard = f"; stop was {event['outcome']}"
+    last_known = None if final else metrics_step
+    return Latest(step, total, unit, final or metrics, last_known, tuple(refused), paused and paused + unheard)
 
 
 def _why_paused(event: Event) -> str:
