@@ -245,7 +245,7 @@ def test_a_fork_waits_for_a_later_step_of_a_live_parent(parent):
         (Asked(words=["speed=2"]), "there is nothing 'speed' to change in a"),
         (Asked(words=["lr"]), "'lr' is not key=value"),
         (Asked(words=["lr=much"]), "lr"),
-        (Asked(words=["lr=1e400"]), "lr is a number, not inf"),
+        (Asked(words=["lr=1e400"]), "'lr' must be float, not Infinity"),
         (Asked(words=["lr_mul=x"]), "lr is multiplied by a number, not by 'x'"),
         (Asked(words=["lr=2", "lr_mul=x"]), "lr is multiplied by a number, not by 'x'"),
         (Asked(words=["wd_mul=2"]), "a has no weight_decay that wd_mul could multiply\n  there is lr, fade, steps"),
