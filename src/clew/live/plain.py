@@ -78,7 +78,8 @@ class Live:
         self.session = session
         self.params = params
         self._log_every = log_every
-        self._saves = CheckpointConfig()
+        self._save_every: int | None = None
+        self._saves_after: tuple[int, ...] = ()  # of so many steps: looked up without a call, as each step does it
         self._surface: TorchSurface | None = None
 
     def attach(self, **training: Unpack[TrainingWords]) -> int:
@@ -102,7 +103,10 @@ class Live:
             raise UserError(f"this is one of {count} processes", hint="a session steers a program of one process")
         self._surface = surface = _surface(training, self.session.config.seed, self.params)
         config = self.session.config
-        self._saves = config.checkpoint
+        policy = config.checkpoint
+        self._save_every = every = policy.every
+        steps = (0, (every or 0) // 2)
+        self._saves_after = tuple(step for step in steps if policy.is_at(step) or policy.is_halfway(step))
         done = self.session.attach(surface, config.checkpoint, config.live)
         if surface.total_steps is not None:
             self.session.horizon(surface.total_steps)
@@ -178,8 +182,9 @@ class Live:
         """
         surface = self._surface or self.surface
         step = surface.finish_step(metrics)
+        every = self._save_every
         logs = step % self._log_every == 0 or step == surface.total_steps
-        if logs or self._saves.is_at(step) or self._saves.is_halfway(step):
+        if logs or (every and step % every in self._saves_after):
             try:
                 self._measure(log=logs)
             except NotFinite as error:
