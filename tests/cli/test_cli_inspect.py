@@ -95,7 +95,9 @@ def is_to_stop():
 
 
 def slow(self, ids, *, tokens=False):
+    deadline = time.monotonic() + 60
     while not Path("gate").exists() and not is_to_stop():
+        assert time.monotonic() < deadline, "nobody opens the gate"
         time.sleep(0.01)
     return self.score_quickly(ids, tokens=tokens)
 
